@@ -1,9 +1,9 @@
-"""Named chains of nf_tables, read one by one and decoded: what an agent looks at on every pass.
+"""Single chains of nf_tables, read and decoded: what an agent reads on every pass.
 
-Problem: with 5,000 Services the nat table holds 30,000 rules, and an agent cares about two chains of it. Promise:
-``ChainReader.read`` asks the kernel for exactly the chains that are named (its dump filter by table and chain), and
-all of them belong to one generation: a commit in between repeats the read. A chain that is not there is absent from
-the answer. Whole tables are ``hitless.kernel.nftables``'s business. Next stage: ``hitless.agent.observer``.
+Problem: with 5,000 Services the nat table holds 30,000 rules, and an agent needs two chains of it. Promise:
+``ChainReader.read`` asks the kernel for exactly the named chains (its dump filters by table and chain), and all of them
+belong to one generation: a commit in between repeats the read. A chain that does not exist is missing in the result.
+Whole tables are read by ``hitless.kernel.nftables``. Next stage: ``hitless.agent.observing``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hitless.model.rules import Chain, Hook, Rule
 __all__ = ["ChainName", "ChainReader"]
 
 _TABLE_USE = 3  # NFTA_TABLE_USE
-_TRIES = 50  # each repetition is somebody's commit in the millisecond that a read takes
+_TRIES = 50  # each repetition needs another commit in the millisecond that a read takes
 
 
 class ChainName(NamedTuple):
-    """``family`` is nftables' word: ip, ip6."""
+    """``family`` is nftables' name: ip, ip6."""
 
     family: str
     table: str
@@ -37,9 +37,9 @@ def _kind(number: int) -> int:
 
 
 class ChainReader:
-    """Reads chains of one namespace over one socket that stays open; use it from one thread at a time.
+    """Reads chains of one namespace over one open socket; for one thread at a time.
 
-    ``last_generation`` is the one that the last ``read`` belongs to.
+    ``last_generation`` is the generation of the last ``read``.
     """
 
     def __init__(self, namespace: Namespace = HERE) -> None:
@@ -62,7 +62,8 @@ class ChainReader:
         raise KernelError("read", "nf_tables generation", reason="the kernel gave none")
 
     def read(self, names: Iterable[ChainName]) -> Mapping[ChainName, Chain]:
-        """The chains among ``names`` that exist, of one generation. Raises ``KernelError`` when there is no quiet."""
+        """Those of the chains ``names`` that exist, of one generation. Raises ``KernelError`` when the rules keep
+        changing."""
         wanted = tuple(names)
         before = self.generation()
         for _ in range(_TRIES):
@@ -79,7 +80,7 @@ class ChainReader:
         raise KernelError("read", "nf_tables chains", reason=f"changed during each of {_TRIES} reads")
 
     def hook(self, name: ChainName) -> Hook | NotFound | None:
-        """Where the chain is attached (``None``: it is only jumped to), or a ``NotFound`` value: there is none."""
+        """Where the chain is attached (``None``: it has no hook), or a ``NotFound`` value if it does not exist."""
         payload = (
             netlink.nfgenmsg(wire.NUMBERS[name.family])
             + netlink.text(wire.CHAIN_TABLE, name.table)
@@ -94,11 +95,11 @@ class ChainReader:
         return wire.hook_of(netlink.attributes(replies[0].payload, 4)) if replies else None
 
     def exists(self, name: ChainName) -> bool:
-        """Whether there is such a chain."""
+        """Whether the chain exists."""
         return not isinstance(self.hook(name), NotFound)
 
     def objects(self, family: str, table: str) -> int:
-        """How many chains, sets and other objects a table holds; 0 where there is no such table."""
+        """How many chains, sets and other objects a table holds; 0 if it does not exist."""
         payload = netlink.nfgenmsg(wire.NUMBERS[family]) + netlink.text(wire.TABLE_NAME, table)
         try:
             replies = self._socket.request(
@@ -110,7 +111,7 @@ class ChainReader:
         return wire.number(found[0]) if found and found[0] else 0
 
     def count_rules(self, family: str, tables: Collection[str]) -> int:
-        """How many rules stand in these tables, without looking into any of them."""
+        """How many rules these tables have, without decoding them."""
         replies = self._socket.dump(
             _kind(wire.GETRULE), netlink.nfgenmsg(wire.NUMBERS[family]), operation="count", subject=f"{family} rules"
         )
@@ -128,7 +129,7 @@ class ChainReader:
         rules: list[Rule] = []
         for reply in replies:
             head = wire.rule_head(reply.payload)
-            # a kernel before 4.15 knows no filter and gives all rules
+            # kernels before 4.15 ignore the filter and return all rules
             if head.table == name.table and head.chain == name.chain:
                 rules += decode(reply.payload, name.family, lambda _: None, head.handle)
         return tuple(rules)

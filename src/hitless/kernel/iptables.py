@@ -1,12 +1,12 @@
-"""Writing rules: iptables-restore and nft, one transaction a call.
+"""Writing rules: iptables-restore and nft, one transaction per call.
 
 Problem: rule by rule, a change is dozens of commits and a window in which pods lose their egress. Promise: ``restore``
-hands a whole text to ``iptables-{nft,legacy}-restore --noflush``, which commits it as one generation (nft) or one
-table replacement (legacy); ``batch`` hands one to ``nft -f -``. Either all of it is in the kernel afterwards, or
-nothing. A text that no plan of ours says is refused before a program is started (``rule_text``). The xtables lock is
-held by the program alone, while it writes, and waited for with a bound; ``LockBusy`` says that it could not be had. An
-iptables that is too old is refused as such (``MissingError``), with what is needed.
-Reading is elsewhere (``hitless.kernel.chains``, ``hitless.kernel.xtables``).
+passes a whole text to ``iptables-{nft,legacy}-restore --noflush``, which commits it as one generation (nft) or one
+table replacement (legacy); ``batch`` passes one to ``nft -f -``. Afterwards either all of it is in the kernel, or
+nothing. A text that no plan of ours contains is refused before a program is started (``rule_text``). Only the program
+holds the xtables lock, while it writes, and waits for it with a bound; ``LockBusy`` says that it was not available. An
+iptables that is too old is refused (``MissingError``), with what is needed. Reading is elsewhere
+(``hitless.kernel.chains``, ``hitless.kernel.xtables``).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _NEEDED = "install iptables 1.8 or newer (Debian 10, Ubuntu 19.04, RHEL 8 and la
 
 
 class LockBusy(ProgramError):
-    """Somebody else holds the xtables lock; try again later."""
+    """Another process holds the xtables lock; try again later."""
 
 
 class NotSupported(ProgramError):
-    """The program, or the kernel under it, does not know an option that the text uses."""
+    """The program, or the kernel, does not support an option in the text."""
 
 
 def program(name: str) -> str:
     """The path of iptables-nft, iptables-legacy-restore and the like.
 
-    Raises ``MissingError``, which tells an iptables that is too old to have these names from none at all.
+    Raises ``MissingError``, which distinguishes an iptables that is too old to have these names from a missing one.
     """
     try:
         return processes.program(name)
@@ -45,13 +45,13 @@ def program(name: str) -> str:
         plain = name.partition("-")[0]
         have = _version(plain)
         if have is not None and have < _NAMES_SINCE:
-            words = f"{plain} {_text(have)} is too old: it has no program {name}"
-            raise MissingError(words, remedy=_NEEDED) from error
+            message = f"{plain} {_text(have)} is too old: it has no program {name}"
+            raise MissingError(message, remedy=_NEEDED) from error
         raise
 
 
 def _version(name: str, namespace: Namespace = HERE) -> tuple[int, ...] | None:
-    """An iptables program's version; ``None`` where it is not there, or does not tell."""
+    """An iptables program's version; ``None`` if the program is missing or does not report it."""
     try:
         text = processes.run([name, "--version"], namespace=namespace).stdout
     except (ProgramError, MissingError):
@@ -67,9 +67,9 @@ def _text(version: tuple[int, ...]) -> str:
 def restore(name: str, text: str, *, namespace: Namespace = HERE, lock_wait: int = 5) -> None:
     """Commit a text with an iptables-restore program.
 
-    Raises ``KernelError`` for a text that is none of ours (``rule_text``), before anything is started; ``LockBusy``,
-    ``NotSupported``, ``ProgramError``, and ``MissingError`` for a program that is not there, or
-    too old to wait for the lock: without waiting, its failures would be other people's restarts.
+    Raises ``KernelError`` for a text that is not one of ours (``rule_text``), before anything is started; ``LockBusy``,
+    ``NotSupported``, ``ProgramError``, and ``MissingError`` for a missing program or one that is too old to wait for
+    the lock: without waiting, it would fail whenever another program writes rules.
     """
     rule_text.check(name, text)
     command = [name, "--noflush", "--wait", str(lock_wait)]
@@ -79,15 +79,15 @@ def restore(name: str, text: str, *, namespace: Namespace = HERE, lock_wait: int
     except ProgramError as error:
         if re.search(r"(unrecognized|unknown|invalid) option.*wait", error.stderr):
             have = _version(name, namespace)
-            words = (
+            message = (
                 f"{name}{f' {_text(have)}' if have else ''} is too old: it knows no --wait (since {_text(_WAIT_SINCE)})"
             )
-            raise MissingError(words, remedy=_NEEDED) from error
+            raise MissingError(message, remedy=_NEEDED) from error
         raise _kind(error) from error
 
 
 def batch(text: str, *, namespace: Namespace = HERE) -> None:
-    """Commit a text with nft; raises as ``restore`` does, ``NotSupported`` or ``ProgramError`` with its words."""
+    """Commit a text with nft; raises as ``restore`` does, with nft's message."""
     rule_text.check("nft", text)
     try:
         processes.run(["nft", "-f", "-"], namespace=namespace, stdin=text)
@@ -96,15 +96,16 @@ def batch(text: str, *, namespace: Namespace = HERE) -> None:
 
 
 def knows_random_fully(name: str, *, namespace: Namespace = HERE) -> bool:
-    """Whether an iptables program (by its version) knows MASQUERADE --random-fully; true where it does not tell."""
+    """Whether an iptables program (by its version) supports MASQUERADE --random-fully; true if it does not report a
+    version."""
     have = _version(name, namespace)
     return have is None or have >= _RANDOM_FULLY_SINCE
 
 
 def _kind(error: ProgramError) -> ProgramError:
-    words = error.stderr.lower()
-    if error.returncode == _RESOURCE_PROBLEM and "lock" in words:
+    message = error.stderr.lower()
+    if error.returncode == _RESOURCE_PROBLEM and "lock" in message:
         return LockBusy(error.command, error.returncode, error.stderr)
-    if "unknown option" in words or "invalid argument" in words or "not supported" in words:
+    if "unknown option" in message or "invalid argument" in message or "not supported" in message:
         return NotSupported(error.command, error.returncode, error.stderr)
     return error

@@ -33,7 +33,8 @@ _NATIVE_RULE = rf"(?:{_NATIVE_MATCH} )*(?:masquerade(?: fully-random)?|accept|re
 
 
 def check(program: str, text: str) -> None:
-    """Refuse a text for ``program`` (``nft``, ``ip6tables-nft-restore``, …) that no plan says, by ``KernelError``."""
+    """Refuse a text for ``program`` (``nft``, ``ip6tables-nft-restore``, …) that no plan contains, with
+    ``KernelError``."""
     lines = text.split("\n")
     if lines.pop() != "" or not lines:
         raise _refused(program, len(lines) + 1, "the text does not end with a whole line")
@@ -105,8 +106,9 @@ def _places(native: bool, family: Family) -> list[Place]:
 
 def _networks_are_plain(line: str, family: Family) -> bool:
     """Whether every network in a line is of the family and written as we write it."""
-    words = re.sub(_QUOTED, '""', line).split(" ")
-    found = {word: reading.network_of(word) for word in words if "/" in word and not word.startswith("0x")}
+    tokens = re.sub(_QUOTED, '""', line).split(" ")
+    found = {token: reading.network_of(token) for token in tokens if "/" in token and not token.startswith("0x")}
     return all(
-        network is not None and str(network) == word and family_of(network) is family for word, network in found.items()
-    ) and all(word == family.nft for word in words if word in ("ip", "ip6"))
+        network is not None and str(network) == token and family_of(network) is family
+        for token, network in found.items()
+    ) and all(token == family.nft for token in tokens if token in ("ip", "ip6"))

@@ -1,8 +1,8 @@
 """The public key that belongs to a WireGuard private key (RFC 7748, X25519 with the base point).
 
-Problem: a node tells its peers its public key before it touches the kernel, and Python's library has no X25519.
-Promise: the key that the kernel derives too (tested with the RFC's vectors). Only for a node's own key, once at a
-start: the time that it takes depends on the key, so it is nothing to offer to others.
+Problem: a node publishes its public key before it configures the kernel, and Python's library has no X25519. Promise:
+the same key as the kernel derives (tested with the RFC's vectors). Only for a node's own key, once at start: its
+running time depends on the key, so it must not be offered to others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def is_key(text: str) -> bool:
 
 
 def clamped(private: bytes) -> bytes:
-    """As the kernel keeps it: five bits have fixed values (RFC 7748, 5)."""
+    """As the kernel stores it: five bits have fixed values (RFC 7748, 5)."""
     raw = bytearray(private)
     raw[0] &= 248
     raw[31] = raw[31] & 127 | 64

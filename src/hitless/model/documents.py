@@ -1,10 +1,10 @@
-"""JSON and YAML of strangers, with a size, a depth and one error.
+"""Reading foreign JSON and YAML with bounds on size and depth, and one kind of error.
 
-Problem: a decoder meets pages of web servers, megabytes of brackets and aliases that multiply, and each library has
-errors of its own for them, some of which are no ``ValueError`` (RecursionError, OverflowError). Promise: ``from_json``
-and ``from_yaml`` give plain values or raise ``ValueError``, in bounded time and memory; what they give is no deeper
-than ``DEPTH``, so that whoever goes through it, or writes it down again, meets no limit either. Pure. Next stage:
-whoever knows what the document should be.
+Problem: a decoder gets pages of web servers, megabytes of brackets and aliases that multiply, and each library has
+errors of its own for them, some of which are not ``ValueError`` (RecursionError, OverflowError). Promise: ``from_json``
+and ``from_yaml`` return plain values or raise ``ValueError``, in bounded time and memory; results are not deeper than
+``DEPTH``, so that they can be traversed and written again. Pure. Next stage: the code that knows the document's
+structure.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _T = TypeVar("_T")
 
 
 class DocumentTooLarge(ValueError):
-    """More than the bounds allow; its words quote nothing of the document, which may hold secrets."""
+    """The document exceeds a bound; the message quotes nothing of it, because it may contain secrets."""
 
 
 def decoded(decode: Callable[[], _T]) -> _T:
-    """What ``decode`` gives; every error of a decoder that was given the wrong bytes comes as ``ValueError``."""
+    """The result of ``decode``; every error that a decoder raises for wrong input is raised as ``ValueError``."""
     try:
         return decode()
     except RecursionError as error:
@@ -53,7 +53,7 @@ def from_json(data: bytes | str, *, most: int = _MOST_JSON) -> Any:
 
 
 def _flat(data: bytes | str) -> bool:
-    """Whether there are too few brackets to nest deep, which is so of all small documents."""
+    """Whether there are too few brackets to nest deep, as in all small documents."""
     if isinstance(data, bytes):
         return data.count(b"[") + data.count(b"{") <= DEPTH
     return data.count("[") + data.count("{") <= DEPTH
@@ -101,14 +101,14 @@ def _bounded_loader() -> type[yaml.SafeLoader]:
     return Loader
 
 
-def _counted(value: object, known: dict[int, int], way: tuple[int, ...]) -> int:
-    """How many values a document has, an alias counted as all that it stands for."""
+def _counted(value: object, known: dict[int, int], path: tuple[int, ...]) -> int:
+    """How many values a document has, with aliases expanded."""
     if not isinstance(value, dict | list | tuple):
         return 1
-    if id(value) in way:
+    if id(value) in path:
         raise DocumentTooLarge("a list or an object holds itself")
-    if len(way) > DEPTH:
+    if len(path) > DEPTH:
         raise DocumentTooLarge("lists or objects nest too deep")
     if id(value) not in known:
-        known[id(value)] = 1 + sum(_counted(inner, known, (*way, id(value))) for inner in _inner(value))
+        known[id(value)] = 1 + sum(_counted(inner, known, (*path, id(value))) for inner in _inner(value))
     return known[id(value)]

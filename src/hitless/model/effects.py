@@ -1,7 +1,7 @@
-"""Effects of rules: what happens to a packet for which a rule's conditions hold.
+"""Effects of rules: what happens to a packet when a rule's conditions hold.
 
-Problem and promise are those of ``rules``, whose other half this is; everybody imports them from there. An effect that
-a reader does not understand is ``OpaqueAction``.
+The other half of ``rules``, which re-exports everything here. An effect that a decoder does not understand is
+``OpaqueAction``.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Ends the hook's chain of this base chain with acceptance."""
+    """Ends the base chain with acceptance; the packet continues with the next base chain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Ends the packet."""
+    """Drops the packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Ends the packet, with an answer to its sender; ``how`` is the reader's text for the answer."""
+    """Drops the packet, and sends an error to its sender; ``how`` is the decoder's text for the error."""
 
     how: str = ""
 
@@ -69,7 +69,7 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class Goto:
-    """Go to another chain of the same table, without coming back to this one."""
+    """Go to another chain of the same table, without returning to this one."""
 
     chain: str
 
@@ -98,14 +98,15 @@ class Snat:
 
 @dataclass(frozen=True, slots=True)
 class Dnat:
-    """Destination NAT; ``text`` is the reader's words for where to."""
+    """Destination NAT; ``text`` is the decoder's text for the destination."""
 
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NoTrack:
-    """Connection tracking leaves the packet alone, if it has not seen it yet: no NAT chain is asked for it."""
+    """Exclude the packet from connection tracking, if conntrack has not seen it yet: NAT chains then do not apply to
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ class SetConnMark:
 
 @dataclass(frozen=True, slots=True)
 class MoveMark:
-    """One mark becomes part of the other: ``to = (to & ~cleared) ^ ((from & taken) << shift) ^ value``. ``restore``:
-    the packet's mark from the connection's, else the other way. A negative ``shift`` is to the right."""
+    """Copy bits from one mark to the other: ``to = (to & ~cleared) ^ ((from & taken) << shift) ^ value``. ``restore``:
+    from the connection's mark to the packet's, else the other way round. A negative ``shift`` is to the right."""
 
     restore: bool
     cleared: int = 0xFFFFFFFF
@@ -138,8 +139,8 @@ class MoveMark:
 
 @dataclass(frozen=True, slots=True)
 class UnknownMark:
-    """The bits ``mask`` of the packet mark (``connection``: of the connection's) become something that the rules alone
-    do not tell (hashed, looked up in a set). Decides nothing by itself. ``text``: as its tool writes it."""
+    """The bits ``mask`` of the packet mark (``connection``: of the connection's) get a value that the rules alone do
+    not determine (a hash, a set lookup). Decides nothing by itself. ``text``: as its tool writes it."""
 
     mask: int = 0xFFFFFFFF
     connection: bool = False
@@ -148,8 +149,8 @@ class UnknownMark:
 
 @dataclass(frozen=True, slots=True)
 class SetProperty:
-    """From here on the property or the set ``name`` may be anything: a rule changes it (a TTL, a label, an element that
-    is added). Decides nothing by itself. ``text``: as its tool writes it."""
+    """A rule changes the property or the set ``name`` (a TTL, a label, an added element): its value is unknown from
+    here on. Decides nothing by itself. ``text``: as its tool writes it."""
 
     name: str
     text: str = field(default="", compare=False)
@@ -171,7 +172,7 @@ class ConntrackTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """An effect that decides nothing and changes nothing that rules ask for: a log, a counter elsewhere. ``text``: as
+    """An effect that decides nothing and changes nothing that rules compare: a log, a counter elsewhere. ``text``: as
     its tool writes it."""
 
     text: str
@@ -179,15 +180,15 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueAction:
-    """An effect that the reader does not understand, and that might decide the packet's fate."""
+    """An effect that the decoder does not understand, and that might decide about the packet."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of several ways on, and the rules do not tell which (a random number, a hash): each is a list of steps.
-    ``exhaustive``: one of them is taken in any case. ``text`` is what chooses, as its tool writes it."""
+    """One of several alternatives, and the rules do not determine which (a random number, a hash); each is a list of
+    steps. ``exhaustive``: one of them is always taken. ``text`` is what chooses, as its tool writes it."""
 
     ways: tuple[tuple[Step, ...], ...]
     exhaustive: bool = False
@@ -219,7 +220,7 @@ Step = Match | Action
 
 
 def inner_steps(steps: Iterable[Step]) -> Iterator[Step]:
-    """All steps, those of a choice's ways too."""
+    """All steps, including those of alternatives."""
     for step in steps:
         yield step
         if isinstance(step, OneOf):

@@ -1,6 +1,6 @@
-"""What every event of the log is made of: whom it is about, the choices of its words, who wrote a rule.
+"""The common parts of events: node and family, the closed choices of their fields, the writer of a rule.
 
-Next stage: ``events``, which has the types and reads them.
+Next stage: ``events``, which defines the event types and reads them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ TRANSPORTS: Mapping[Kind, Literal["tcp", "udp", "icmp"]] = {
     "http": "tcp",
     "stream": "tcp",
 }
-"""What each kind of traffic travels by."""
+"""The transport protocol of each kind of traffic."""
 State = Literal["carried", "not_carried", "cannot_tell"]
 Code = Literal["", "dropped", "rejected", "untranslated", "unanswered"]
-"""How packets are lost: dropped or rejected by a rule, sent out with the pod's own address, or their answers do not
-come back. Empty: they are not, or it cannot be told."""
+"""How packets are lost: dropped or rejected by a rule, sent out with the pod's own address, or without a reply. Empty:
+they are not lost, or it is not known.
+"""
 Cause = Literal[
     "gap", "poisoned", "refused", "timeout", "unreachable", "far_end_down", "far_end_full", "starved", "error"
 ]
-"""Why an attempt failed. The prober itself knows refused, timeout, unreachable, starved and error; gap, poisoned,
-far_end_down and far_end_full are found by ``hitless.evidence`` from the other streams."""
+"""Why an attempt failed. The prober itself detects refused, timeout, unreachable, starved and error; gap, poisoned,
+far_end_down and far_end_full are derived by ``hitless.evidence`` from the other streams.
+"""
 
 
 class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who committed a rule change: process id, command name; ``argv`` and the command name of its ``parent`` (whoever
-    ran iptables, say) where /proc still had them. ``pid`` 0 = unknown."""
+    """The process that committed a rule change: pid, command name; ``argv`` and the command name of its ``parent`` (for
+    example the program that ran iptables) if /proc still had them. ``pid`` 0: unknown."""
 
     pid: int
     comm: str
@@ -44,7 +46,8 @@ class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a tool ran on; empty where it is not known. ``host`` is its name, ``iptables`` and ``nft`` are versions."""
+    """The machine that a tool ran on; empty where it is not known. ``host`` is its name, ``iptables`` and ``nft`` are
+    versions."""
 
     host: str = ""
     kernel: str = ""
@@ -57,8 +60,8 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Stamped(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
-    """``node``, ``agent`` and ``stream`` are filled in by whoever merges streams; ``stream`` names the tool's run:
-    watch, probe, farend, or control… for a probe that does not pass the egress path."""
+    """``node``, ``agent`` and ``stream`` are filled in when streams are merged; ``stream`` names the tool's run: watch,
+    probe, farend, or control… for a probe that does not pass the egress path."""
 
     t: int
     node: str = ""

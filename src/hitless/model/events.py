@@ -1,10 +1,10 @@
-"""The event log's words: what ``watch``, ``probe``, ``farend`` and ``drill`` write, one JSON object a line.
+"""The event log: what ``watch``, ``probe``, ``farend`` and ``drill`` write, one JSON object per line.
 
-Problem: tools run anywhere (here, in a namespace, in a pod) and a verdict is computed from what they wrote, now or a
-year later. Promise: one tagged union with a schema version; reading validates whole; unknown *types* of the same
-schema are kept as ``Unknown`` so that an older reader survives a newer writer. Times (``t``, ``begin``, ``end``) are
-Unix nanoseconds of the writer's clock (``hitless.kernel.clock``); durations end in ``_ns``. The schema is described
-for people in docs/events.md. Next stage: ``hitless.evidence``.
+Problem: tools run anywhere (here, in a namespace, in a pod), and a verdict is computed from what they wrote, now or a
+year later. Promise: one tagged union with a schema version; reading validates completely; unknown *types* of the same
+schema are kept as ``Unknown``, so that an older reader accepts the log of a newer writer. Times (``t``, ``begin``,
+``end``) are Unix nanoseconds of the writer's clock (``hitless.kernel.clock``); durations end in ``_ns``. docs/events.md
+describes the schema for users. Next stage: ``hitless.evidence``.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ SCHEMA = 1
 
 
 class Header(Stamped, tag="header", frozen=True, kw_only=True):
-    """First line of every stream. ``config`` is what the tool was told, for people and reports.
+    """First line of every stream. ``config``: the tool's settings, for users and reports.
 
-    Of a drill also: its name (``drill``), the ``command`` that was typed, both without secrets; ``utc`` is ``t`` for
-    people; ``anonymous``: the names of machines were left out.
+    Of a drill also: its name (``drill``), the ``command`` as typed, both without secrets; ``utc`` is ``t`` in readable
+    form; ``anonymous``: the names of machines were left out.
     """
 
     schema: int = SCHEMA
@@ -79,11 +79,11 @@ class Header(Stamped, tag="header", frozen=True, kw_only=True):
 
 
 class Heartbeat(Stamped, tag="heartbeat", frozen=True, kw_only=True):
-    """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel.
+    """A tool's measurement of itself over the last interval: its largest lag behind its own plan or the kernel.
 
-    ``begun``, ``skipped``: a prober's attempts since its start, and those that it had planned and did not make.
-    ``open``: of a prober, attempts without an answer yet.
-    ``full``: connections that a far end had to close, or could not take, because there were too many.
+    ``begun``, ``skipped``: a prober's attempts since its start, and those that were planned and not made. ``open``: a
+    prober's attempts without a reply yet. ``full``: connections that a far end had to close, or could not accept,
+    because there were too many.
     """
 
     tool: str
@@ -138,8 +138,8 @@ class Loss(Stamped, tag="loss", frozen=True, kw_only=True):
 
 
 class Recovery(Stamped, tag="recovery", frozen=True, kw_only=True):
-    """A lost flow that was kept knocking: when it was answered after all, or (``recovered`` false) how long it was
-    watched in vain. ``duration_ns`` counts from the flow's first packet."""
+    """A lost flow that was retried: when it was answered after all, or (``recovered`` false) how long it was watched
+    without an answer. ``duration_ns`` counts from the flow's first packet."""
 
     kind: Kind
     family: FamilyName
@@ -177,7 +177,7 @@ class Leak(Stamped, tag="leak", frozen=True, kw_only=True):
 
 
 class Phase(Stamped, tag="phase", frozen=True, kw_only=True):
-    """The drill's calendar: baseline, round (with its number from 1), recovery, end."""
+    """The phases of a drill: baseline, round (with its number from 1), recovery, end."""
 
     phase: Literal["baseline", "round", "recovery", "end"]
     round: int = 0
@@ -185,12 +185,12 @@ class Phase(Stamped, tag="phase", frozen=True, kw_only=True):
 
 
 RestartCode = Literal["", "no_sign"]
-"""``no_sign``: nothing says that an agent restarted; more restarts of this kind would prove as little."""
+"""``no_sign``: no sign shows that an agent restarted; more restarts of this kind would prove as little."""
 
 
 class Restart(Stamped, tag="restart", frozen=True, kw_only=True):
-    """What was done to the agent, and what it did. ``evidence``: by what it is known that the agent ended or began:
-    another process, container, pod or activation of a unit. ``code``: of a step that failed, why."""
+    """A step of an agent's restart. ``evidence``: what shows that the agent ended or began: another process, container,
+    pod or activation of a unit. ``code``: why a step failed."""
 
     step: Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
     round: int = 0
@@ -202,7 +202,7 @@ class Restart(Stamped, tag="restart", frozen=True, kw_only=True):
 
 
 class Summary(Stamped, tag="summary", frozen=True, kw_only=True):
-    """Last line of a tool's stream: its totals. Its absence says that the stream was cut off."""
+    """Last line of a tool's stream: its totals. If it is missing, the stream was cut off."""
 
     tool: str
     totals: dict[str, int] = msgspec.field(default_factory=dict)
@@ -210,8 +210,7 @@ class Summary(Stamped, tag="summary", frozen=True, kw_only=True):
 
 
 class Note(Stamped, tag="note", frozen=True, kw_only=True):
-    """A message for the reader. ``code``: what programs may compare: ``watch_ended``, ``probe_ended`` or
-    ``farend_ended`` (that tool ended by itself); empty for all others."""
+    """A notice for users; ``level`` info, warning or error."""
 
     level: Literal["info", "warning", "error"]
     text: str
@@ -219,7 +218,7 @@ class Note(Stamped, tag="note", frozen=True, kw_only=True):
 
 
 class Unknown(Stamped, tag="unknown", frozen=True, kw_only=True):
-    """An event of a type that this version does not know, kept whole."""
+    """An event of a type that this version does not know, kept completely."""
 
     raw: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -246,7 +245,7 @@ Event = (
 )
 
 LONGEST = 1 << 20
-"""Bytes of a line; the longest of ours, a change of many rules with its writer, has some thousands."""
+"""Bytes of a line; our longest, a change of many rules with its writer, has some thousands."""
 
 _DIGITS = re.compile(rb"[0-9]{19}")
 _encoder = msgspec.json.Encoder()
@@ -262,10 +261,11 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes | str) -> Event:
-    """The event of one line; raises ``msgspec.DecodeError`` (``ValidationError``), and nothing else, when it is none.
+    """The event of one line; raises only ``msgspec.DecodeError`` (``ValidationError``), for a line that is not an
+    event.
 
-    A line is none, too, when it is longer or nests deeper than any of ours, or holds a number beyond 64 bits: nobody
-    could make a time of that.
+    Lines are refused, too, if they are longer or more deeply nested than any of ours, or contain a number beyond 64
+    bits, which cannot be converted to a time.
     """
     if len(line) > LONGEST:
         raise msgspec.DecodeError(f"the line is longer than {LONGEST} bytes")

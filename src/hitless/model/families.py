@@ -1,4 +1,4 @@
-"""The closed choices that run through everything: address family, rules backend.
+"""Closed choices that are used everywhere: address family, rules backend.
 
 IPv4 and IPv6 are one code path with a ``Family`` parameter (architecture, invariant 6).
 """
@@ -18,14 +18,14 @@ Network = IPv4Network | IPv6Network
 
 
 class Family(StrEnum):
-    """An address family, by the name that people use on the command line."""
+    """An address family, by its name on the command line."""
 
     IPV4 = "ipv4"
     IPV6 = "ipv6"
 
     @property
     def nft(self) -> str:
-        """The family word of nftables: ``ip`` or ``ip6``."""
+        """nftables' name of the family: ``ip`` or ``ip6``."""
         return "ip" if self is Family.IPV4 else "ip6"
 
     @property
@@ -45,14 +45,14 @@ _MULTICAST: Mapping[Family, Network] = MappingProxyType(
 
 
 class KernelPath(Enum):
-    """Where the kernel keeps rules: this decides how they are read, and how a change of them is noticed."""
+    """Where the kernel keeps rules: this determines how they are read, and how changes are detected."""
 
     NF_TABLES = auto()  # read and announced by netlink
-    XTABLES = auto()  # whole tables, read and replaced by socket options, and announced to nobody
+    XTABLES = auto()  # whole tables, read and replaced by socket options, changed without events
 
 
 class Backend(StrEnum):
-    """How rules get into the kernel; what is special about each is in ``_FACTS``."""
+    """How rules get into the kernel; the differences are in ``_FACTS``."""
 
     NFT = "nft"  # iptables-nft: iptables syntax, nf_tables underneath
     LEGACY = "legacy"  # iptables-legacy: whole-table replacement by setsockopt
@@ -60,12 +60,12 @@ class Backend(StrEnum):
 
     @classmethod
     def of(cls, path: KernelPath, *, native: bool) -> Backend:
-        """The first one that writes there, in nft's language or in iptables'."""
+        """The first one with this kernel path and language (native nft, or iptables)."""
         return next(each for each in cls if each.path is path and each.native is native)
 
     @property
     def native(self) -> bool:
-        """Whether our rules are nft's, in tables of our own; else they are iptables', in iptables' tables."""
+        """Whether our rules are nft's, in tables of our own; else they are iptables rules in iptables' tables."""
         return bool(_FACTS[self].tables)
 
     @property
@@ -80,7 +80,8 @@ class Backend(StrEnum):
 
     @property
     def iptables(self) -> Backend:
-        """The one whose iptables holds the other rules of the node, kubelet's and kube-proxy's: itself, if it can."""
+        """The backend whose iptables holds the other rules of the node (kubelet's, kube-proxy's): itself, if
+        possible."""
         return Backend(_FACTS[self].iptables or self.value)
 
     @property
@@ -89,7 +90,7 @@ class Backend(StrEnum):
         return _FACTS[self].needs
 
     def table(self, family: Family) -> str:
-        """The name of our own table; empty: ours are chains in iptables' tables."""
+        """The name of our own table; empty: our chains are in iptables' tables."""
         return _FACTS[self].tables.format(family=family.value)
 
     def tool(self, family: Family, end: str = "") -> str:
@@ -97,14 +98,14 @@ class Backend(StrEnum):
         return f"{family.iptables}-{self.iptables.value}{end}"
 
     def writer(self, family: Family) -> str:
-        """The program that our transactions are given to."""
+        """The program that gets our transactions."""
         return "nft" if self.native else self.tool(family, "-restore")
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """``tables``: the name of our own tables, if it has some. ``iptables``: another backend, whose iptables holds the
-    node's other rules."""
+    """``tables``: the name of our own tables, if there are any. ``iptables``: the other backend whose iptables holds
+    the node's other rules."""
 
     path: KernelPath
     needs: str

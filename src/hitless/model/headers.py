@@ -1,9 +1,9 @@
-"""What is certain of a packet's headers, for those who look for rules that it may meet.
+"""What is certain about a packet's headers, for finding the rules that it may match.
 
-Problem: a chain has 50,000 rules of which each names another address, and a packet meets none or one of them. Promise:
-``PacketHeader`` is what all states of a packet at one place have in common; by it a table finds the rules that may
-match (``Table.rules_for``) without reading the others. What is not known is ``None`` (or empty), and then no rule is
-left out because of it.
+Problem: a chain has 50,000 rules of which each names another address, and a packet matches none or one of them.
+Promise: ``PacketHeader`` is what all states of a packet at one hook have in common; with it a table finds the rules
+that may match (``Table.rules_for``) without reading the others. What is not known is ``None`` (or empty), and excludes
+no rule.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PacketHeader(NamedTuple):
     oif: str = ""
 
     def part(self, name: str) -> bytes | None:
-        """What the packet has there, as a key of an nf_tables set holds it; ``name`` as in ``Element.key``."""
+        """The value of a part as in a key of an nf_tables set; ``name`` as in ``Element.key``."""
         match name:
             case "source":
                 return self.source

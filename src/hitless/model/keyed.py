@@ -1,9 +1,9 @@
-"""Values with keys, and the one difference between two sets of them.
+"""Comparing two sets of values with keys.
 
-Problem: links, addresses, routes, neighbours and forwarding entries (later: elements of sets and maps) are all compared
-in the same way: what is missing, what is there with another value, what is there and should not be. Promise: ``delta``
-says so for any mapping, for all keys or for a few; it knows nothing of what the values mean, and never orders them.
-Next stage: ``hitless.plan`` decides what to do about it, and in which order.
+Problem: links, addresses, routes, neighbours and forwarding entries are all compared in the same way: what is missing,
+what has another value, what should not be there. Promise: ``delta`` does so for any mapping, for all keys or for some;
+it does not depend on what the values mean, and does not order them. Next stage: ``hitless.plan`` decides what to do
+about it, and in which order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Delta(Generic[V]):
 
 def delta(desired: Mapping[K, V], observed: Mapping[K, V], keys: Iterable[K] | None = None) -> Delta[V]:
     """The difference in the order of ``desired``, then of ``observed``; with ``keys``: of those only."""
-    if keys is None and desired == observed:  # a mapping's own comparison is the quickest, and the usual answer
+    if keys is None and desired == observed:  # the usual case, and a mapping's own comparison is the quickest
         return Delta()
     add: list[V] = []
     change: list[tuple[V, V]] = []

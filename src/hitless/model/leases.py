@@ -1,10 +1,10 @@
-"""What nodes say of themselves to their peers: which pods are behind which address.
+"""Leases: which pods of which node are behind which address.
 
-Problem: flannel's annotations and etcd values come in two dialects and one string of JSON for each backend; what plans
-links and routes must not know either. Promise: a ``Lease`` is one node's word, checked, with an ``Endpoint`` for each
-family on its own, so that a change (or nonsense) in one family never drops the other's. ``Leases`` is everybody's, with
-``synced``: nothing may be removed from a kernel on the word of a source that has not told everything yet. Leases are
-made in ``hitless.sources`` and read by ``hitless.desired``.
+Problem: flannel's annotations and etcd values come in two formats, with one JSON string for each backend; the plan of
+links and routes must not depend on either. Promise: a ``Lease`` is one node's validated data, with an ``Endpoint`` for
+each family, so that a change (or invalid data) in one family never drops the other. ``Leases`` has those of all nodes,
+with ``synced``: nothing may be removed from the kernel before a source has reported everything once. Leases are made in
+``hitless.sources`` and read by ``hitless.desired``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["BackendType", "Endpoint", "Lease", "Leases"]
 
 
 class BackendType(StrEnum):
-    """Flannel's overlay backends that are served here, by flannel's names."""
+    """The supported overlay backends, by flannel's names."""
 
     VXLAN = "vxlan"
     HOST_GW = "host-gw"
@@ -45,7 +45,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One node's word: its backend, and an endpoint for each family that it serves."""
+    """One node's data: its backend, and an endpoint for each family that it serves."""
 
     node: str
     backend: BackendType
@@ -54,10 +54,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Leases:
-    """Everybody's leases, this node's among them, by the source's name of the node.
+    """The leases of all nodes, this node's among them, by the source's name of the node.
 
-    ``refused``: nodes (or keys) whose word is nonsense or collides with somebody's, each with the reason; they are left
-    out, and the others are served. ``synced``: the source has told everything at least once.
+    ``refused``: nodes (or keys) whose data are invalid or collide with others, each with the reason; they are left out,
+    and the others are served. ``synced``: the source has reported everything at least once.
     """
 
     by_node: Mapping[str, Lease] = field(default_factory=dict)

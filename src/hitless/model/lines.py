@@ -1,8 +1,8 @@
-"""Lines out of pieces, in time that grows with their length only, and never longer than a bound.
+"""Splitting a stream into lines, in linear time and with a bound on their length.
 
-Problem: pieces that are put together again and again until a line break comes cost quadratic time, and without a bound
-all memory, when none ever comes. Promise: each byte is looked at once and copied once; a line that is longer than
-``longest`` is a ``TooLong``, and nothing of it is given out.
+Problem: joining pieces again and again until a line break arrives takes quadratic time, and all memory if none ever
+arrives. Promise: each byte is searched once and copied once; a line longer than ``longest`` raises ``TooLong``, and
+nothing of it is returned.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["Lines", "TooLong"]
 
 
 class TooLong(HitlessError):
-    """A line without an end: whoever writes it is no tool of ours."""
+    """A line is longer than the bound: it was not written by one of our tools."""
 
     def __init__(self, longest: int) -> None:
         super().__init__(f"a line is longer than {longest} bytes")
 
 
 class Lines:
-    """Give it pieces, and it gives whole lines, without their line breaks."""
+    """Takes pieces, and gives whole lines without their line breaks."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -40,7 +40,7 @@ class Lines:
         self._add(piece[begin:])
 
     def rest(self) -> bytes:
-        """What has no line break yet."""
+        """The bytes after the last line break."""
         return b"".join(self._pieces)
 
     def _add(self, piece: bytes) -> None:

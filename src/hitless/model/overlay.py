@@ -1,7 +1,7 @@
-"""The overlay of one node, as a whole: its backend, its outer interfaces, itself, and its peers.
+"""The overlay of one node: its backend, its outer interfaces, itself, and its peers.
 
 Problem: links and routes must be a pure function of one value, or they drift. Promise: ``OverlaySnapshot`` is complete;
-it says nothing of where it comes from (Kubernetes, etcd, a shared directory), nor of what the kernel has. Made in
+it does not depend on its source (Kubernetes, etcd, a shared directory), nor on the kernel's state. Made in
 ``hitless.sources``, read by ``hitless.desired.overlay``.
 """
 
@@ -21,7 +21,7 @@ class VxlanConfig:
     """flannel's ``vxlan`` (its pkg/backend/vxlan). ``mtu`` is the underlay's, 0: the outer interface's.
 
     ``tx_checksum`` and ``gro`` are ours (flannel ignores fields that it does not know): ``False`` switches the device's
-    transmit checksum offload, or GRO, off, where hardware or a network in between cannot live with it; ``None`` leaves
+    transmit checksum offload, or GRO, off, where hardware or a network in between does not support it; ``None`` leaves
     it alone.
     """
 
@@ -64,8 +64,8 @@ BackendConfig = VxlanConfig | HostGw | WireguardConfig | Alloc
 class Outer:
     """The interface by which other nodes are reached, for one family.
 
-    ``address``: its own; ``external``: what the overlay's packets come from (flannel's ExtAddr), the same unless a flag
-    or annotation says otherwise.
+    ``address``: its own; ``external``: the source of the overlay's packets (flannel's ExtAddr), the same unless a flag
+    or annotation differs.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Outer:
 class OverlaySnapshot:
     """``own``: this node's lease; its ``mac`` and ``public_key`` may be empty (nothing is stored yet).
 
-    ``leases``: everybody's, this node's among them (by ``own.node``) or not. ``blackhole``: --ip-blackhole-route.
+    ``leases``: of all nodes, with or without this one (``own.node``). ``blackhole``: --ip-blackhole-route.
     """
 
     backend: BackendConfig

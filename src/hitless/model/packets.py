@@ -1,4 +1,4 @@
-"""Witness packets: the packets whose fate tells whether the egress path stands."""
+"""Witness packets: packets whose outcome shows whether the egress path works."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 class Packet:
     """The first packet of a flow that a node forwards; ``state`` is its conntrack state, ``mark`` its initial mark.
 
-    Ports are 0 for protocols without ports. ``iif`` is the interface that it comes in by (of a pod's packet the host's
-    side of the pod's link), ``oif`` the one that it leaves by; empty: not known. ``reply``: it is the answer to a
-    pod's first packet, whose source was translated. ``own``: its destination is an address of this node (an answer
-    before NAT is undone); an unspecified destination is then one that is not known.
+    Ports are 0 for protocols without ports. ``iif`` is the interface that it comes in by (for a pod's packet the host's
+    end of the pod's link), ``oif`` the one that it leaves by; empty: not known. ``reply``: it is the reply to a pod's
+    first packet whose source was translated. ``own``: its destination is an address of this node (a reply before NAT is
+    reversed); the unspecified address then means that it is not known.
     """
 
     src: Address

@@ -1,4 +1,4 @@
-"""What can be got to from somewhere: the one walk over chains and the chains, sets and maps that their rules lead to.
+"""Reachability: the one traversal of chains and of the chains, sets and maps that their rules refer to.
 
 Pure. Next stages: ``rules`` (chains of a table), ``kernel.nftables`` (chains and sets as they are read), ``guard``.
 """
@@ -15,7 +15,7 @@ _Node = TypeVar("_Node", bound=Hashable)
 
 
 def reachable(starts: Iterable[_Node], leads: Callable[[_Node], Iterable[_Node]]) -> dict[_Node, None]:
-    """``starts`` and all that they lead to, the nearest first, each once; a dictionary because its order counts.
+    """``starts`` and everything reachable from them, nearest first, each once; a dictionary because the order matters.
     ``leads`` is called once for each."""
     found = dict.fromkeys(starts)
     todo = deque(found)

@@ -1,11 +1,12 @@
-"""The one reader of addresses, networks and whole numbers that somebody else wrote.
+"""The one reader of addresses, networks and whole numbers in foreign text.
 
-Problem: what the standard library takes for an address, a network or a number is more than a rule, a file or a log
-line may hold: an IPv6 zone is kept word for word (line breaks and all), ``'²'.isdigit()`` is true and ``int`` refuses
-it, and five thousand digits are an exception. Promise: what passes here consists of the ASCII characters of its kind,
-within a fixed length; zones are refused except where a caller asks for an interface's name; ``InputError`` names where
-it stood and what was expected, and repeats at most 80 characters of it. Nobody else turns text into addresses or tests
-for digits (``tests/architecture`` holds that). What comes out prints as itself: no rule text can be broken by it.
+Problem: the standard library accepts more as an address, a network or a number than a rule, a file or a log line may
+contain: an IPv6 zone is kept unchanged (including line breaks), ``'²'.isdigit()`` is true and ``int`` refuses it, and
+five thousand digits raise an exception. Promise: accepted values consist of the ASCII characters of their kind, within
+a fixed length; zones are refused unless the caller allows an interface's name; ``InputError`` names the place and the
+expected form, and quotes at most 80 characters of the value. No other module converts text to addresses or tests for
+digits (``tests/architecture`` checks that). Results print as plain values, so that rule text built from them stays
+well-formed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """A value as a message may repeat it: quoted, control characters escaped, cut off at 80 characters."""
+    """A value as a message may quote it: in quotation marks, control characters escaped, at most 80 characters."""
     text = repr(value if not isinstance(value, str | bytes) else value[: 2 * _SHOWN])
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
@@ -51,9 +52,9 @@ def address(
     family: Family | None = None,
     zone: bool = False,
 ) -> Address:
-    """The address that a text names, of ``family`` where one is asked for; raises ``InputError``.
+    """The address in a text, of ``family`` if given; raises ``InputError``.
 
-    ``zone``: an interface may stand behind a ``%`` (link-local addresses of a probe), and is kept.
+    ``zone``: an interface may follow a ``%`` (link-local addresses of a probe), and is kept.
     """
     found = _address(text, zone=zone)
     if isinstance(found, str):
@@ -64,7 +65,7 @@ def address(
 
 
 def address_of(text: object, *, zone: bool = False) -> Address | None:
-    """The address that a text names; ``None`` where it names none."""
+    """The address in a text; ``None`` if it is not an address."""
     found = _address(text, zone=zone)
     return None if isinstance(found, str) else found
 
@@ -77,10 +78,10 @@ def network(
     family: Family | None = None,
     host_bits: bool = False,
 ) -> Network:
-    """The network that ``ADDRESS/LENGTH`` names, of ``family`` where one is asked for; raises ``InputError``.
+    """The network in ``ADDRESS/LENGTH``, of ``family`` if given; raises ``InputError``.
 
-    The length has to be there: an address alone would silently be a network of one address. ``host_bits``: the
-    address may be any of the network's (flannel writes a subnet as its first address).
+    The length is required: an address alone would silently be a network of one address. ``host_bits``: the address may
+    be any of the network's (flannel writes a subnet as its first address).
     """
     found = _network(text, host_bits)
     if isinstance(found, str):
@@ -91,7 +92,7 @@ def network(
 
 
 def network_of(text: object, *, host_bits: bool = False) -> Network | None:
-    """The network that a text names; ``None`` where it names none."""
+    """The network in a text; ``None`` if it is not a network."""
     found = _network(text, host_bits)
     return None if isinstance(found, str) else found
 
@@ -113,7 +114,7 @@ def packed_network(value: bytes, length: int) -> Network:
 
 
 def whole(text: object, *, where: str, least: int = 0, most: int, expected: str = "") -> int:
-    """The whole number that a text (or a number of JSON) says, from ``least`` to ``most``; raises ``InputError``.
+    """The whole number in a text (or a JSON number), from ``least`` to ``most``; raises ``InputError``.
 
     Decimal, without sign, blanks, underscores or leading zeros.
     """
@@ -129,20 +130,20 @@ def whole(text: object, *, where: str, least: int = 0, most: int, expected: str 
 
 
 def whole_of(text: str | bytes) -> int | None:
-    """The number that ASCII digits say, at most 19 of them; ``None`` for anything else."""
+    """The number in ASCII digits, at most 19 of them; ``None`` for anything else."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def number(text: str) -> int | None:
-    """As ``whole_of``, with a sign in front where there is one."""
+    """As ``whole_of``, with an optional sign."""
     found = whole_of(text.removeprefix("-"))
     return -found if found is not None and text.startswith("-") else found
 
 
 def _address(text: object, *, zone: bool) -> Address | str:
-    """The address, or why it is none (empty: it looks like none at all)."""
+    """The address, or why it is invalid (empty: it does not look like an address)."""
     if not isinstance(text, str):
         return ""
     plain, percent, name = text.partition("%")
@@ -157,7 +158,7 @@ def _address(text: object, *, zone: bool) -> Address | str:
 
 
 def _network(text: object, host_bits: bool) -> Network | str:
-    """The network, or why it is none (empty: it looks like none at all)."""
+    """The network, or why it is invalid (empty: it does not look like a network)."""
     if not isinstance(text, str):
         return ""
     plain, slash, length = text.partition("/")

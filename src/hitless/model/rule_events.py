@@ -1,6 +1,6 @@
-"""The events of the rules' watch: changes, what they come to, gaps, and what a guard's standby carried.
+"""The events of the rules' watch: changes, their effect, gaps, and what a guard's standby carried.
 
-Promise: as ``events``, which reads and writes them and is where everybody takes them from.
+``events`` re-exports, reads and writes them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["Bridged", "Change", "Gap", "Interval", "LostEvents", "RuleState", "S
 
 
 class Change(Stamped, tag="change", frozen=True, kw_only=True):
-    """A committed change to watched tables: one transaction. ``summary`` says what, bounded in length.
+    """A committed change of watched tables: one transaction. ``summary`` describes it, bounded in length.
 
     ``relevant``: it touched a chain that a witness packet passes.
     """
@@ -28,9 +28,9 @@ class Change(Stamped, tag="change", frozen=True, kw_only=True):
 
 
 class RuleState(Stamped, tag="state", frozen=True, kw_only=True):
-    """What the committed rules now do to the witness packets of ``network`` (a pod network). Written at start and at
-    each change of the answer. ``pods``: how many of its pods were asked about (0: there is none, or the question was
-    settled before all were); ``partly``: which of them, or which next one, is not carried although others are."""
+    """What the committed rules do now to the witness packets of ``network`` (a pod network). Written at start and at
+    each change of the answer. ``pods``: how many of its pods were evaluated (0: there is none, or the answer was clear
+    before). ``partly``: which of them, or which next one, is not carried although others are."""
 
     family: FamilyName
     network: str
@@ -48,8 +48,8 @@ class RuleState(Stamped, tag="state", frozen=True, kw_only=True):
 class Interval(Stamped, frozen=True, kw_only=True):
     """A time in which pods' packets were lost, or would have been: the one record of it, for watch, guard and agent.
 
-    Written at its end (``t == end``); ``open`` when it went on then. ``code`` says how packets were lost, ``reason`` by
-    which rules, for people.
+    Written at its end (``t == end``); ``open`` if it had not ended then. ``code``: how packets were lost; ``reason``:
+    by which rules, for users.
     """
 
     family: FamilyName
@@ -63,7 +63,7 @@ class Interval(Stamped, frozen=True, kw_only=True):
 
     @property
     def lasted_ns(self) -> int:
-        """How long it lasted, so far as it is known."""
+        """How long it lasted, as far as it is known."""
         return self.end - self.begin
 
 
@@ -74,14 +74,14 @@ class Gap(Interval, tag="gap", frozen=True, kw_only=True):
 
 
 class Bridged(Interval, tag="bridged", frozen=True, kw_only=True):
-    """A time in which everybody else's rules did not carry a network and a guard's standby did."""
+    """A time in which the rules of other programs did not carry a network, and a guard's standby did."""
 
     network: str
 
 
 class Standby(Stamped, tag="standby", frozen=True, kw_only=True):
-    """A guard's standby on the node: at start, when it comes or goes, and at the end. ``guard``: a living guard holds
-    it; ``flows``: how many it has carried since it was written."""
+    """A guard's standby on the node: at start, when it appears or disappears, and at the end. ``guard``: a running
+    guard owns it; ``flows``: how many it has carried since it was written."""
 
     family: FamilyName
     present: bool = True
@@ -90,8 +90,8 @@ class Standby(Stamped, tag="standby", frozen=True, kw_only=True):
 
 
 class LostEvents(Stamped, tag="lost_events", frozen=True, kw_only=True):
-    """Rule events are missing (the kernel dropped them, ENOBUFS, or commits came while the rules were read again); what
-    happened until ``resynced`` is not known."""
+    """Rule events are missing (the kernel dropped them, ENOBUFS, or commits came during a full read); what happened
+    until ``resynced`` is not known."""
 
     resynced: int = 0
     detail: str = ""

@@ -1,10 +1,10 @@
-"""Rules as data: one type for what the kernel has, what it should have, and what the evaluator reads.
+"""Rules as data: one type for the rules in the kernel, the desired rules, and the input of the evaluator.
 
-Problem: iptables-nft, iptables-legacy and native nftables write the same rule in three encodings. Promise: every
-decoder (``hitless.kernel``) yields these values and every producer (``hitless.desired``) makes them, so that equality,
-difference and evaluation need to know one language only. What a decoder does not understand becomes ``Opaque`` (a
-condition) or ``OpaqueAction`` (an effect): never dropped, never guessed (``hitless.semantics`` then says "cannot
-tell"). Next stages: ``plan`` compares, ``semantics`` evaluates.
+Problem: iptables-nft, iptables-legacy and native nftables encode the same rule in three ways. Promise: every decoder
+(``hitless.kernel``) returns these values and every producer (``hitless.desired``) makes them, so that equality,
+difference and evaluation handle one form only. What a decoder does not understand becomes ``Opaque`` (a condition) or
+``OpaqueAction`` (an effect): never dropped, never guessed (``hitless.semantics`` then answers "cannot tell"). Next
+stages: ``plan`` compares, ``semantics`` evaluates.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ _XTABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "security": ("INPUT", "FORWARD", "OUTPUT"),
     }
 )
-"""iptables' tables and their base chains, by which iptables-nft's are told from native ones of the same name."""
+"""iptables' tables and their base chains, which distinguish iptables-nft's tables from native ones of the same name."""
 
 
 # --- rules, chains, tables ---------------------------------------------------------------------------------------
@@ -149,10 +149,10 @@ _XTABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Steps in order; a condition that does not hold ends the rule. Counters are no steps.
+    """Steps in order; a condition that does not hold ends the rule. Counters are not steps.
 
-    ``handle`` is the kernel's number where it gave one, and takes no part in equality; nor does ``number``, the rule's
-    place in its chain (from 1) where that is not the model's: a map makes several model rules of one.
+    ``handle`` is the kernel's number of the rule, if it has one, and ignored by equality; so is ``number``, the rule's
+    position in its chain (from 1) where it differs from the model's: a map makes several model rules of one.
     """
 
     steps: tuple[Step, ...]
@@ -181,41 +181,41 @@ class Chain:
 
 
 def jump_targets(chain: Chain) -> tuple[str, ...]:
-    """The chains that its rules jump or go to, in their order, each once."""
+    """The chains that its rules jump or go to, in order, each once."""
     steps = (step for rule in chain.rules for step in inner_steps(rule.steps))
     return tuple(dict.fromkeys(step.chain for step in steps if isinstance(step, Jump | Goto)))
 
 
 UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
-"""The rules of a chain of which it is only known that it is there."""
+"""The rules of a chain of which only the head is known."""
 
 MOST_MET = 16384
-"""Rules of one chain that a packet may meet: reading more would take longer than anybody can wait."""
-_UNTOLD = "more rules than can be told apart"
-TOO_MANY: Sequence[tuple[int, Rule]] = ((1, Rule((Opaque(_UNTOLD), OpaqueAction(_UNTOLD)))),)
-"""What ``Table.rules_for`` gives for a chain with more of them."""
+"""Candidate rules of one chain for a packet: evaluating more would take too long."""
+_TOO_MANY = "more rules than can be told apart"
+TOO_MANY: Sequence[tuple[int, Rule]] = ((1, Rule((Opaque(_TOO_MANY), OpaqueAction(_TOO_MANY)))),)
+"""What ``Table.rules_for`` returns for a chain with more of them."""
 
 
 class LazyChains(Interface):
-    """What a ``Table.chains`` offers that decodes as little as it can."""
+    """A mapping of ``Table.chains`` that decodes as little as possible."""
 
     def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook."""
 
     def hooks(self) -> tuple[tuple[str, Hook], ...]:
-        """Their names, and where they are attached."""
+        """Their names and hooks."""
 
     def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
         """The rules of a chain that may match a packet with this header, with their numbers, in order."""
 
     def specific_rules(self, name: str, header: PacketHeader) -> Sequence[object]:
-        """What stands for those of them that were left out for packets with another header."""
+        """Identifies those of them that are candidates only for some packets."""
 
     def header_parts_used(self, name: str) -> frozenset[str]:
-        """By which parts of a header (``PacketHeader.part``) its rules were decoded so far."""
+        """The parts of a header (``PacketHeader.part``) on which decoding its rules has depended so far."""
 
     def version(self, name: str) -> object:
-        """Equal for chains of which it is certain that they do the same."""
+        """Equal for chains that certainly do the same."""
 
     def calls(self, name: str) -> Collection[str]:
         """The chains that a chain's rules jump or go to; of a long one perhaps some more."""
@@ -226,7 +226,7 @@ class LazyChains(Interface):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of one family (nftables' word: ip, ip6 or inet); ``legacy`` when it lives in the old xtables path."""
+    """A table of one family (nftables' name: ip, ip6 or inet); ``legacy``: it is in the old xtables path."""
 
     family: str
     name: str
@@ -235,45 +235,45 @@ class Table:
 
     @property
     def iptables(self) -> bool:
-        """Whether iptables wrote it (legacy or iptables-nft): its rules are then told in iptables' words."""
+        """Whether iptables wrote it (legacy or iptables-nft): its rules are then shown in iptables' notation."""
         return self.legacy or (
             self.family != "inet" and self.name in _XTABLES and any(name in self.chains for name in _XTABLES[self.name])
         )
 
     @property
     def _lazy(self) -> LazyChains | None:
-        # asked for at every evaluation: isinstance with a runtime protocol would take longer than the rest of it
+        # used in every evaluation: isinstance with a runtime protocol would take longer than everything else
         return cast(LazyChains, self.chains) if hasattr(self.chains, "rules_for") else None
 
     def base_chains(self) -> tuple[Chain, ...]:
-        """The chains that are attached to a hook; a mapping that decodes lazily need not decode the others."""
+        """The chains that are attached to a hook; a lazy mapping need not decode the others."""
         if (lazy := self._lazy) is not None:
             return lazy.base_chains()
         return tuple(chain for chain in self.chains.values() if chain.hook is not None)
 
     def hooks(self) -> tuple[tuple[str, Hook], ...]:
-        """The names of the base chains, and where they are attached; no rule is read for that."""
+        """The names of the base chains and their hooks; no rule is decoded."""
         if (lazy := self._lazy) is not None:
             return lazy.hooks()
         return tuple((name, chain.hook) for name, chain in self.chains.items() if chain.hook is not None)
 
     def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
-        """The rules of chain ``name``, numbered from 1, less some that no packet with this header matches."""
+        """The rules of chain ``name``, numbered from 1, without some that no packet with this header matches."""
         if (lazy := self._lazy) is not None:
             return lazy.rules_for(name, header)
         return tuple(enumerate(self.chains[name].rules, 1))
 
     def specific_rules(self, name: str, header: PacketHeader) -> Sequence[object]:
-        """Equal for packets for which ``rules_for`` leaves out the same rules."""
+        """Equal for packets for which ``rules_for`` excludes the same rules."""
         return () if (lazy := self._lazy) is None else lazy.specific_rules(name, header)
 
     def header_parts_used(self, name: str) -> frozenset[str]:
-        """The parts of a header (``PacketHeader.part``) by which ``rules_for`` has read rules: for packets in which
-        these differ, the same rule may read otherwise."""
+        """The parts of a header (``PacketHeader.part``) on which decoding in ``rules_for`` has depended: for packets
+        that differ in them, the same rule may be decoded differently."""
         return frozenset() if (lazy := self._lazy) is None else lazy.header_parts_used(name)
 
     def version(self, name: str) -> object:
-        """Equal for chains of which it is certain that they do the same; cheap for long ones."""
+        """Equal for chains that certainly do the same; cheap for long ones."""
         return self.chains[name] if (lazy := self._lazy) is None else lazy.version(name)
 
     def calls(self, name: str) -> Collection[str]:
@@ -283,19 +283,19 @@ class Table:
         return jump_targets(self.chains[name])
 
     def reachable(self, name: str) -> set[str]:
-        """Chain ``name``, and all that its rules lead to."""
+        """Chain ``name``, and all chains that its rules lead to."""
         found = reachable((name,), lambda each: self.calls(each) if each in self.chains else ())
         return {each for each in found if each in self.chains}
 
     def size(self, name: str) -> int:
-        """How many rules chain ``name`` has; no rule is read for that."""
+        """How many rules chain ``name`` has; no rule is decoded."""
         return len(self.chains[name].rules) if (lazy := self._lazy) is None else lazy.size(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """All tables that a reader was asked for, of both the nf_tables and the legacy path; ``node`` answers what rules
-    ask about the node itself, where somebody can be asked."""
+    """All tables that were read, of the nf_tables and the legacy path; ``node`` looks up what rules depend on besides
+    the rules, if available."""
 
     tables: tuple[Table, ...] = ()
     node: Surroundings | None = field(default=None, compare=False, repr=False)

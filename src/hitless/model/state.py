@@ -1,10 +1,9 @@
-"""What a node has, or should have: one type for *desired* and *observed*.
+"""The rules of a node that the agent manages: one type for *desired* and *observed*.
 
-Problem: equality and difference mean something only between values of one type. Promise: a ``NodeState`` maps each
-``Place`` (backend, family, purpose) to what stands there: our chain, and the base chain that leads into it. A desired
-state names only what is ours; an observed one carries the neighbours' rules too, because a rule of theirs can stand in
-the way. ``own()`` drops the neighbours, so ``observed.own() == desired`` is the question "is it right?". Links, routes
-and neighbours will join as further fields. Next stage: ``hitless.plan``.
+Problem: equality and difference are meaningful only between values of one type. Promise: a ``NodeState`` maps each
+``Place`` (backend, family, purpose) to its contents: our chain, and the base chain that leads to it. A desired state
+contains only our rules; an observed one also foreign rules, because they can take effect first. ``own()`` drops foreign
+rules, so that ``observed.own() == desired`` means that nothing is to be changed. Next stage: ``hitless.plan``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ __all__ = ["Holding", "Names", "NodeState", "Place", "Purpose", "is_owned", "nam
 
 
 class Purpose(StrEnum):
-    """What a chain of ours is for."""
+    """The purpose of one of our chains."""
 
     MASQUERADE = "masquerade"
     FORWARD = "forward"
@@ -40,7 +39,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Where a purpose lives: flannel's names, which are the mark of ownership."""
+    """The names for a purpose: flannel's, which are the mark of ownership."""
 
     table: str
     base: str
@@ -84,7 +83,7 @@ class Place:
 
 
 def names_of(place: Place) -> Names:
-    """Flannel's names at a place; in native nftables the chain is itself a base chain (``base`` is empty)."""
+    """Flannel's names for a place; in native nftables the chain is itself a base chain (``base`` is empty)."""
     if place.backend.native:
         return _NFTABLES[place.backend, place.family, place.purpose]
     return _IPTABLES[place.purpose]
@@ -92,12 +91,12 @@ def names_of(place: Place) -> Names:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What stands at a place.
+    """The contents of a place.
 
     ``entry``: the base chain's rules (desired: the one jump; native nftables: empty). ``chain``: our chain's rules,
-    ``None`` where the chain is not there. ``hook``: where a native base chain is attached. ``objects``: how many
-    chains, sets and other objects the native table holds in all. ``pods``: whose egress depends on this place (desired
-    states say it). ``policy``: the iptables base chain's, what happens to what no rule took.
+    ``None`` if the chain does not exist. ``hook``: where a native base chain is attached. ``objects``: how many chains,
+    sets and other objects the native table has. ``pods``: the networks whose egress depends on this place (of desired
+    states). ``policy``: that of the iptables base chain.
     """
 
     entry: tuple[Rule, ...] = ()
@@ -108,9 +107,9 @@ class Holding:
     policy: str = field(default="accept", compare=False)
 
     def owned(self, place: Place) -> Holding:
-        """The part of this that is ours: rules with our comment or a jump to our chain; our chain whole.
+        """Only what is ours: rules with our comment or a jump to our chain; our chain.
 
-        Foreign rules inside our chain are dropped as well: they are their owner's, wherever they stand.
+        Foreign rules inside our chain are dropped as well: they belong to their owner, wherever they are.
         """
         chain = None if self.chain is None else tuple(rule for rule in self.chain if is_owned(rule, place))
         entry = tuple(rule for rule in self.entry if is_owned(rule, place))
@@ -122,12 +121,12 @@ _MASQUERADED_ELSEWHERE = 0x4000  # kube-proxy's bit, of which flannel's first ru
 
 
 def is_owned(rule: Rule, place: Place) -> bool:
-    """Whether a rule carries our mark.
+    """Whether a rule is one of ours.
 
-    iptables: flannel's comment, or a jump to flannel's chain; a RETURN in front of the forward rules is nobody's of
-    flannel, whatever it says (no version wrote one), and may shelter pods from a refusal behind it. Native nftables:
-    the table is flannel's, but its rules carry no mark at all, and other people add theirs: a rule is ours when it has
-    the form of one that flannel or we ever wrote, for whatever network; anything else is somebody's addition.
+    iptables: it has flannel's comment, or jumps to flannel's chain. A RETURN in front of the forward rules is never
+    flannel's, whatever its comment (no version wrote one), and may protect pods from a later rule. Native nftables: the
+    table is flannel's, but its rules carry no mark, and users add theirs: a rule is ours if it has the form of one that
+    flannel or we ever wrote, for any network.
     """
     if place.backend.native:
         return _of_our_form(rule, place.purpose)
@@ -144,9 +143,9 @@ def is_owned(rule: Rule, place: Place) -> bool:
 
 
 def _of_our_form(rule: Rule, purpose: Purpose) -> bool:
-    """The forms: a network's accept; the mark's return; returns between a network and its own part; masquerading from a
-    network to all but multicast, and to a network from all but it. An exemption of somebody's leads out of the pods'
-    networks, and is none of these."""
+    """The forms: a network's accept; the return for the mark; returns between a network and its own part; masquerading
+    from a network to everything but multicast, and to a network from everything outside it. An exemption added by a
+    user leads out of the pods' networks, and has none of these forms."""
     if not rule.steps or not all(isinstance(step, _NATIVE) for step in rule.steps[:-1]):
         return False
     conditions, action = rule.steps[:-1], rule.steps[-1]
@@ -172,10 +171,10 @@ def _of_our_form(rule: Rule, purpose: Purpose) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """Everything at this node that is an agent's business. A place that is not named is not managed."""
+    """Everything on this node that an agent manages. A place without an entry is not managed."""
 
     places: Mapping[Place, Holding] = field(default_factory=dict)
 
     def own(self) -> NodeState:
-        """This state without the neighbours' rules."""
+        """This state without foreign rules."""
         return NodeState({place: holding.owned(place) for place, holding in self.places.items()})

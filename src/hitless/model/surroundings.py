@@ -1,8 +1,8 @@
-"""What rules ask about the node itself: its interfaces, its ipsets, its IPsec policies.
+"""What rules depend on besides the rules: interfaces, ipsets, IPsec policies of the node.
 
-Problem: a rule may ask for things that no rule set holds: which interface is number 4, whether an address is in an
-ipset. Promise: ``Surroundings`` is who can be asked, so that the evaluator stays free of the kernel; every answer may
-be ``None``, not known. ``hitless.kernel.surroundings`` asks the kernel; tests answer themselves.
+Problem: a rule may depend on what no rule set contains: which interface is number 4, whether an address is in an ipset.
+Promise: ``Surroundings`` looks it up, so that the evaluator does not depend on the kernel; every result may be
+``None``, not known. ``hitless.kernel.surroundings`` asks the kernel; tests have their own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Surroundings"]
 
 
 class Surroundings(Protocol):
-    """Who answers for a node. ``version`` is another one whenever an answer has changed."""
+    """Lookups on a node. ``version`` changes whenever a result has changed."""
 
     version: int
 
@@ -25,22 +25,22 @@ class Surroundings(Protocol):
         """The number of an interface."""
 
     def group(self, interface: str) -> int | None:
-        """The group that an interface is in (``ip link set … group``)."""
+        """The group of an interface (``ip link set … group``)."""
 
     def kind(self, interface: str) -> str | None:
-        """What kind of link an interface is (veth, bridge, …; empty for hardware)."""
+        """The kind of link of an interface (veth, bridge, …; empty for hardware)."""
 
     def address(self, interface: str, family: Family) -> Address | None:
-        """The address that a masquerade gives to what leaves by an interface, where it can be but one."""
+        """The address that a masquerade uses for packets leaving by an interface, if there is only one possible."""
 
     def set_name(self, number: int) -> str | None:
         """The name of the ipset that rules know by this number."""
 
     def in_set(self, number: int, directions: Sequence[str], packet: Packet) -> bool | None:
-        """Whether the ipset holds what the packet has there; ``directions`` ("src" or "dst") by dimension."""
+        """Whether the ipset contains the packet's values; ``directions`` ("src" or "dst") by dimension."""
 
     def has_element(self, family: str, table: str, name: str, key: tuple[bytes, ...]) -> bool | None:
-        """Whether an nf_tables set holds a key, given part by part, now."""
+        """Whether an nf_tables set contains a key, given part by part, now."""
 
     def ipsec(self) -> bool | None:
         """Whether the node has any IPsec policy."""

@@ -1,10 +1,10 @@
 """Versions of releases and of flannel: parsing and order.
 
 Problem: ``v1.30.14+rke2r2`` comes after ``v1.30.14+rke2r1`` and before ``v1.31.0+rke2r1``, and a flannel image is
-tagged ``v0.27.1-build20250710``; people have versions inside longer texts (``rke2 --version``, ``kubectl get nodes``).
-Promise: ``parse_*`` take one version whole or refuse it with what was expected; ``find_*`` take a text and return what
-it names, release candidates and development builds as ``Build``; order is the order of release. It knows nothing of
-what a version contains: that is ``releases``.
+tagged ``v0.27.1-build20250710``; users have versions inside longer texts (``rke2 --version``, ``kubectl get nodes``).
+Promise: ``parse_*`` accept exactly one version, or refuse the text with what was expected; ``find_*`` take a text and
+return the versions in it, release candidates and development builds as ``Build``; the order is that of the releases.
+What a version contains is in ``releases``.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A release candidate or a build between releases: no table knows what it contains.
+    """A release candidate or a build between releases: no table knows its contents.
 
-    ``product`` is None where the text does not say whether it is RKE2's or K3s'.
+    ``product`` is None where the text does not show whether it is RKE2's or K3s'.
     """
 
     text: str
@@ -96,7 +96,7 @@ class Flannel:
 
 
 def parse_release(text: str, *, where: str = "--version") -> Release:
-    """The release that ``text`` names, also as in image tags (``v1.32.5-rke2r1``); raises ``InputError``."""
+    """The release in ``text``, also as in image tags (``v1.32.5-rke2r1``); raises ``InputError``."""
     match = _RELEASE.fullmatch(text.strip())
     if match is None:
         raise InputError(
@@ -109,7 +109,7 @@ def parse_release(text: str, *, where: str = "--version") -> Release:
 
 
 def parse_flannel(text: str, *, where: str = "--flannel") -> Flannel:
-    """The flannel version that ``text`` (a tag or an image) names; raises ``InputError``."""
+    """The flannel version in ``text`` (a tag or an image); raises ``InputError``."""
     tag = text.strip().split("@", 1)[0].rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     match = _FLANNEL.fullmatch(tag)
     if match is None:
@@ -121,9 +121,9 @@ def parse_flannel(text: str, *, where: str = "--flannel") -> Flannel:
 
 
 def find_releases(text: str, *, where: str = "--version") -> list[Release | Build]:
-    """Every release of RKE2 or K3s that ``text`` names, in its order, each once; raises ``InputError`` for none.
+    """Every release of RKE2 or K3s in ``text``, in order, each once; raises ``InputError`` if there is none.
 
-    Where ``text`` is what ``kubectl version`` prints, the server's version counts and the client's does not.
+    In the output of ``kubectl version``, the server's version counts and the client's does not.
     """
     text = text.replace("%2B", "+").replace("%2b", "+")
     found: dict[Release | Build, None] = {}
@@ -160,7 +160,7 @@ def _is_kubernetes(one: Release | Build, token: str) -> bool:
 
 
 def _of_the_server(lines: list[str]) -> list[str]:
-    """Without the client's lines, where a line of the server's is there too."""
+    """Without the client's lines, if there are lines of the server."""
     marks = [re.sub(r"[^a-z]", "", line.lower())[:13] for line in lines]
     if "serverversion" not in marks:
         return lines
@@ -191,16 +191,16 @@ def _release(token: str, product: str) -> Release | Build | None:
 
 
 def find_flannel(text: str, *, where: str = "--flannel") -> Flannel:
-    """The flannel version that ``text`` names: a version, an image, or a longer text with one in it.
+    """The flannel version in ``text``: a version, an image, or a longer text with one in it.
 
-    Raises ``InputError`` when it names none, or several.
+    Raises ``InputError`` when there is none, or several.
     """
-    words = text.split()
-    if len(words) <= 1:
+    parts = text.split()
+    if len(parts) <= 1:
         return parse_flannel(text, where=where)
     found: dict[Flannel, bool] = {}
-    for word in words:
-        plain = word.strip("\"',;()[]{}")
+    for part in parts:
+        plain = part.strip("\"',;()[]{}")
         if "cni" in plain:
             continue  # flannel's CNI plugin has versions of its own
         try:
@@ -210,6 +210,6 @@ def find_flannel(text: str, *, where: str = "--flannel") -> Flannel:
     named = [one for one, by_image in found.items() if by_image] or list(found)
     if len(named) != 1:
         names = ", ".join(str(one) for one in named[:5])
-        what = f"names several versions: {names}" if named else f"{' '.join(words)[:80]!r} names no flannel version"
+        what = f"names several versions: {names}" if named else f"{' '.join(parts)[:80]!r} names no flannel version"
         raise InputError(what, where=where, expected="one, e.g. v0.26.7 or v0.26.7-build20250515")
     return named[0]

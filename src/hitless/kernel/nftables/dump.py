@@ -209,16 +209,16 @@ class _Read:
             table.top = max(table.top, head.handle)
 
     def _elements(self, table: TableState, into: SetState) -> None:
-        asked = netlink.nfgenmsg(table.family) + netlink.text(wire.ELEMENTS_TABLE, table.name)
+        request = netlink.nfgenmsg(table.family) + netlink.text(wire.ELEMENTS_TABLE, table.name)
         most = None if self._interest is EVERYTHING else _MOST_LISTED
-        _fill(self._socket, into, asked + netlink.text(wire.ELEMENTS_SET, into.name), torn=self._careful, most=most)
+        _fill(self._socket, into, request + netlink.text(wire.ELEMENTS_SET, into.name), torn=self._careful, most=most)
 
 
 class _TooLargeError(Exception):
     """A set has more elements than are read."""
 
 
-def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, most: int | None) -> None:
+def _fill(socket: netlink.Socket, into: SetState, request: bytes, *, torn: bool, most: int | None) -> None:
     """Read a set's elements, or none if there are too many: the kernel restarts its walk for each part of a dump, so
     that a million elements take a minute. Single elements of such a set are looked up instead (``too_large``)."""
 
@@ -233,7 +233,7 @@ def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, m
 
     # a separate socket: closing it is the only way to end a dump early
     with socket.another() as own:
-        stream = own.stream(_kind(wire.GETSETELEM), asked, operation="read", subject=f"set {into.name}", torn=torn)
+        stream = own.stream(_kind(wire.GETSETELEM), request, operation="read", subject=f"set {into.name}", torn=torn)
         try:
             into.load(lists(stream))
         except _TooLargeError:
@@ -263,10 +263,10 @@ def read_object(socket: netlink.Socket, key: TableKey, ref: ObjectRef) -> Fetche
 
 def _read_set(socket: netlink.Socket, key: TableKey, name: str) -> SetState:
     family, table = key
-    asked = netlink.nfgenmsg(family) + netlink.text(wire.SET_TABLE, table) + netlink.text(wire.SET_NAME, name)
-    replies = socket.request(_kind(wire.GETSET), 0, asked, operation="read", subject=f"set {name}")
+    request = netlink.nfgenmsg(family) + netlink.text(wire.SET_TABLE, table) + netlink.text(wire.SET_NAME, name)
+    replies = socket.request(_kind(wire.GETSET), 0, request, operation="read", subject=f"set {name}")
     found = SetState.read(netlink.attributes(replies[0].payload, 4) if replies else {})
-    _fill(socket, found, asked, torn=True, most=_MOST_LISTED)
+    _fill(socket, found, request, torn=True, most=_MOST_LISTED)
     return found
 
 
@@ -274,9 +274,9 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool =
     """One chain with its rules; ``None`` when it does not exist. ``torn``: return it also when rules changed during the
     read."""
     family, table = key
-    asked = netlink.nfgenmsg(family) + netlink.text(wire.CHAIN_TABLE, table) + netlink.text(wire.CHAIN_NAME, name)
+    request = netlink.nfgenmsg(family) + netlink.text(wire.CHAIN_TABLE, table) + netlink.text(wire.CHAIN_NAME, name)
     try:
-        replies = socket.request(_kind(wire.GETCHAIN), 0, asked, operation="read", subject=f"chain {name}")
+        replies = socket.request(_kind(wire.GETCHAIN), 0, request, operation="read", subject=f"chain {name}")
     except NotFound:
         return None
     chain = chain_of(netlink.attributes(replies[0].payload, 4)) if replies else ChainState(name)

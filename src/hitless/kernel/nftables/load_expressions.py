@@ -182,19 +182,19 @@ _KINDS = ("exthdr", "tcp option", "ip option", "sctp chunk", "dccp option")
 def _exthdr(data: Attributes, branch: Branch) -> None:
     """An extension header or option: DREG 1, TYPE 2, OFFSET 3, LEN 4, FLAGS 5, OP 6, SREG 7."""
     operation, kind = wire.number(data.get(6, b"")), wire.number(data.get(2, b""))
-    word = _KINDS[operation] if operation < len(_KINDS) else f"exthdr {operation}"
+    keyword = _KINDS[operation] if operation < len(_KINDS) else f"exthdr {operation}"
     named = {0: _HEADERS, 1: _OPTIONS, 2: _IP_OPTIONS}.get(operation, {}).get(kind, str(kind))
     if 1 not in data:  # the packet is rewritten: an MSS is clamped, an option removed
         if operation == _TCP_OPTION and branch.context.protocol != TCP:  # another protocol's packet ends the rule
             branch.require((Protocol(TCP),), "")
-        branch.steps.append(SetProperty("tcp option", f"{word} {named} set"))
+        branch.steps.append(SetProperty("tcp option", f"{keyword} {named} set"))
         return
-    name = {0: "ip6 extension", 2: "ip option"}.get(operation, word)
+    name = {0: "ip6 extension", 2: "ip option"}.get(operation, keyword)
     present = wire.number(data.get(5, b"")) & 1
     if present:
-        text = FieldNames(f"{name} present", f"{word} {named}", {0: "missing", 1: "exists"})
+        text = FieldNames(f"{name} present", f"{keyword} {named}", {0: "missing", 1: "exists"})
     else:
-        text = FieldNames(name, f"{word} {named} @{wire.number(data.get(3, b''))}")
+        text = FieldNames(name, f"{keyword} {named} @{wire.number(data.get(3, b''))}")
     branch.load(
         data[1], Field("named", 0, length=1 if present else wire.number(data.get(4, b"")), named=text, big=True)
     )
@@ -221,10 +221,12 @@ def _xfrm(data: Attributes, branch: Branch) -> None:
     """The IPsec protection of the packet (DREG 1, KEY 2, DIR 3): a pod's packet has none."""
     inwards = wire.number(data.get(3, b"")) == 0
     key = {1: "ip saddr", 2: "ip daddr", 3: "ip6 saddr", 4: "ip6 daddr", 5: "reqid", 6: "spi"}
-    word = key.get(wire.number(data.get(2, b"")), "key")
-    text = FieldNames("ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {word}")
-    length = 16 if "ip6" in word else 4
-    branch.load(data.get(1), Field("named", 0, length=length, named=text, big=word != "reqid"))
+    keyword = key.get(wire.number(data.get(2, b"")), "key")
+    text = FieldNames(
+        "ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {keyword}"
+    )
+    length = 16 if "ip6" in keyword else 4
+    branch.load(data.get(1), Field("named", 0, length=length, named=text, big=keyword != "reqid"))
 
 
 def _named(name: str, text: str, register: int, length: int = 4) -> Callable[[Attributes, Branch], None]:

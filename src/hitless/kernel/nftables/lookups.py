@@ -215,8 +215,8 @@ def add(data: Attributes, branch: Branch, sets: SetLookup) -> None:
         branch.require_exists(field)
     each = [data[7]] if 7 in data else [raw for _, raw in netlink.attribute_list(data.get(10, b""))]
     limits = [condition for raw in each if (condition := condition_of(raw))]
-    word = _OPERATIONS[operation] if operation < len(_OPERATIONS) else "change"
-    branch.steps.append(SetProperty(name, f"{word} @{name} {{ {' '.join([fields, *limits])} }}"))
+    operation_name = _OPERATIONS[operation] if operation < len(_OPERATIONS) else "change"
+    branch.steps.append(SetProperty(name, f"{operation_name} @{name} {{ {' '.join([fields, *limits])} }}"))
     if limits:
         branch.steps.append(Opaque(" ".join(limits)))
     elif found is not None and 0 < found.max_elements < _ROOMY:

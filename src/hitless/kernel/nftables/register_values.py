@@ -81,7 +81,7 @@ class Field:
         """Whether it is an address."""
         if self.kind == "payload":
             return any(part.start == self.offset and "addr" in part.nft for part in layout(self, context))
-        return self.kind in ("ct", "rt") and any(word in self.names.nft for word in ("saddr", "daddr", "nexthop"))
+        return self.kind in ("ct", "rt") and any(name in self.names.nft for name in ("saddr", "daddr", "nexthop"))
 
     def parts(self, context: Context) -> tuple[Part, ...]:
         """The parts of the header that a payload field was loaded from."""

@@ -1,10 +1,10 @@
-"""iptables-legacy, read in the kernel's own encoding: no program is run, and reading creates nothing.
+"""iptables-legacy, read in the kernel's own encoding, without running a program and without creating tables.
 
-Problem: the old xtables path sends no events, and running ``iptables-save`` to look at it costs milliseconds and a
-process. Promise: ``read_ruleset`` reads whole tables by getsockopt, decoded as they are used; ``Poller`` notices
-changes soon and cheaply, and names the writer where the kernel can be asked for it; extension blobs are decoded in
-``extensions``, for iptables-nft's compat expressions too. What is not understood stays in the
-result as ``Opaque`` or ``OpaqueAction``. Never does: write a table.
+Problem: the old xtables path sends no events, and running ``iptables-save`` costs milliseconds and a process. Promise:
+``read_ruleset`` reads whole tables by getsockopt, and decodes chains when they are used; ``Poller`` detects changes
+soon and cheaply, with the writer where the kernel shows it; ``extensions`` decodes extension blobs, also of
+iptables-nft's compat expressions. What is not understood stays in the result as ``Opaque`` or ``OpaqueAction``. It
+never writes a table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Poller", "Snapshot", "lock_paths", "read_ruleset"]
 
 
 def __getattr__(name: str) -> object:
-    """The poller is loaded when it is named: a daemon on a node without legacy tables does not pay for it."""
+    """The poller is imported on first use, so that a daemon on a node without legacy tables does not load it."""
     if name in ("Poller", "Snapshot", "lock_paths"):
         from hitless.kernel.xtables import polling
 
@@ -38,7 +38,8 @@ def read_ruleset(
     families: Iterable[Family] = (Family.IPV4, Family.IPV6),
     tables: Iterable[str] | None = None,
 ) -> Ruleset:
-    """The legacy tables of a namespace (``tables``: only these); what the kernel has not made is left out, not made.
+    """The legacy tables of a namespace (``tables``: only these); tables that the kernel has not created are left out,
+    and not created.
 
     Raises ``MissingError`` without permission, ``KernelError`` when the kernel refuses.
     """

@@ -1,4 +1,4 @@
-"""The conditions in an entry's head: addresses under a mask, names of interfaces. For ``tables``."""
+"""The conditions in the head of an entry: addresses under a mask, names of interfaces. For ``tables``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def head_steps(family: Family, entries: bytes, at: int) -> Iterator[Match]:
         yield Protocol(protocol, bool(inverted & _INV_PROTOCOL))
     opaque = layout.opaque_flags
     if family is Family.IPV4 and (flags | inverted) & (_FRAGMENT | _INV_FRAGMENT):
-        if flags & _FRAGMENT:  # "-f": not the first fragment, that is, its offset is not 0
+        if flags & _FRAGMENT:  # "-f": not the first fragment: its offset is not 0
             yield Property("ip fragment", ((0, 0),), 0x1FFF, not inverted & _INV_FRAGMENT)
         opaque, inverted = opaque & ~_FRAGMENT, inverted & ~_INV_FRAGMENT
     if flags & opaque or inverted & _INV_OPAQUE:
@@ -55,7 +55,7 @@ def head_steps(family: Family, entries: bytes, at: int) -> Iterator[Match]:
 
 
 def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
-    """The network that an address under a mask is; ``None`` for a mask that is not a network's."""
+    """The network that an address and a mask are; ``None`` if the mask is not a prefix."""
     bits = int.from_bytes(mask, "big")
     width = len(mask) * 8
     length = bits.bit_count()
@@ -68,7 +68,7 @@ def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
 
 
 def _bits(kind: type[Source | Destination], address: bytes, mask: bytes, negated: bool) -> Property:
-    """An address under a mask that is not a network's."""
+    """An address under a mask that is not a prefix."""
     value, option = int.from_bytes(address, "big"), "s" if kind is Source else "d"
     text = f"{'! ' if negated else ''}-{option} {reading.packed(address)}/{reading.packed(mask)}"
     name = f"bits of the {kind.__name__.lower()}"
@@ -76,7 +76,7 @@ def _bits(kind: type[Source | Destination], address: bytes, mask: bytes, negated
 
 
 def _interface(name: bytes, mask: bytes) -> str | None:
-    """The name, with "+" where it may go on; ``None`` for a mask that says anything else."""
+    """The name, with "+" where it may continue; ``None`` for any other mask."""
     length = len(mask.rstrip(b"\0"))
     if mask[:length] != b"\xff" * length:
         return None

@@ -1,7 +1,7 @@
-"""The shape of a legacy table's entries: ``struct ipt_entry`` and ``struct ip6t_entry``.
+"""The layout of a legacy table's entries: ``struct ipt_entry`` and ``struct ip6t_entry``.
 
-Shared by the decoder (``tables``) and the comparison (``polling``). Offsets are in bytes, numbers in the machine's
-byte order, from include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h.
+Shared by the decoder (``tables``) and the comparison (``polling``). Offsets are in bytes, numbers in the machine's byte
+order, from include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["LAYOUTS", "AddressIndex", "Layout", "compared_address", "entry_offse
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the fields of an entry stand."""
+    """The offsets of the fields of an entry."""
 
     address: int  # bytes of an address
     protocol_at: int
@@ -32,7 +32,7 @@ class Layout:
     counters_at: int  # packets and bytes, 16 bytes
     head: int  # bytes before the matches
     goto: int  # the flag that makes a jump a goto
-    opaque_flags: int  # flags with a meaning that the model has no word for
+    opaque_flags: int  # flags that the model cannot express
     protocol_flag: int  # the flag that says that the protocol counts; 0: it counts when it is not 0
 
 
@@ -51,34 +51,35 @@ _BLOCK = 128  # entries that are compared at once: about 25 kB, which memcmp doe
 
 
 class AddressIndex:
-    """The entries of one chain, sorted by the address that each compares: the source or the destination, whichever says
-    more. ``count`` of them, with the RETURN that ends a user chain. Each is known by its number, from 1, and offset."""
+    """The entries of one chain, indexed by the address that each compares: the source or the destination, whichever
+    excludes more. ``count``: their number, with the RETURN that ends a user chain. Each has a number, from 1, and an
+    offset."""
 
     def __init__(self, width: int) -> None:
         self.count = 0
         self._width = width
-        self._sorted: dict[tuple[int, bytes], list[bytes]] = {}  # by field (0 source, 1 destination) and mask
+        self._by_address: dict[tuple[int, bytes], list[bytes]] = {}  # by field (0 source, 1 destination) and mask
         self._rest: list[tuple[int, int]] = []
 
     def add(self, at: int, key: tuple[int, bytes] | None, value: bytes) -> None:
-        """Take up an entry; ``key`` ``None``: it may match any address."""
+        """Add an entry; ``key`` ``None``: it may match any address."""
         self.count += 1
         if key is None:
             self._rest.append((self.count, at))
         else:
-            self._sorted.setdefault(key, []).append(value + _PLACE.pack(self.count, at))
+            self._by_address.setdefault(key, []).append(value + _PLACE.pack(self.count, at))
 
     def finish(self) -> AddressIndex:
-        """No more are to come."""
-        for records in self._sorted.values():
+        """Sort the index when all entries are added."""
+        for records in self._by_address.values():
             records.sort()
         return self
 
     @property
     def offsets(self) -> Iterator[int]:
-        """Of all entries, in no order."""
+        """Of all entries, in no particular order."""
         yield from (at for _, at in self._rest)
-        for records in self._sorted.values():
+        for records in self._by_address.values():
             yield from (_PLACE.unpack(record[self._width :])[1] for record in records)
 
     def candidates(self, header: PacketHeader) -> list[tuple[int, int]]:
@@ -89,7 +90,7 @@ class AddressIndex:
     def specific_rules(self, header: PacketHeader) -> list[tuple[int, int]]:
         """Those of them that compare an address."""
         found: list[tuple[int, int]] = []
-        for (field, mask), records in self._sorted.items():
+        for (field, mask), records in self._by_address.items():
             address = header.destination if field else header.source
             if address is None or len(address) != self._width:
                 found += (_PLACE.unpack(record[self._width :]) for record in records)
@@ -104,7 +105,7 @@ class AddressIndex:
 
 
 def compared_address(layout: Layout, entries: bytes, at: int) -> tuple[tuple[int, bytes] | None, bytes]:
-    """The address that the entry at ``at`` compares (``AddressIndex.add``)."""
+    """The address that the entry at ``at`` compares (arguments of ``AddressIndex.add``)."""
     width, inverted = layout.address, entries[at + layout.inverted_at]
     best: tuple[int, bytes] | None = None
     bits, value = 0, b""
@@ -112,14 +113,14 @@ def compared_address(layout: Layout, entries: bytes, at: int) -> tuple[tuple[int
         mask = entries[at + (field + 2) * width : at + (field + 3) * width]
         if inverted & inversion or mask == _NOTHING[width]:
             continue
-        says = int.from_bytes(mask, "big").bit_count()
-        if says > bits:
-            best, bits, value = (field, mask), says, entries[at + field * width : at + (field + 1) * width]
+        bits_compared = int.from_bytes(mask, "big").bit_count()
+        if bits_compared > bits:
+            best, bits, value = (field, mask), bits_compared, entries[at + field * width : at + (field + 1) * width]
     return best, value
 
 
 def entry_offsets(family: Family, entries: bytes) -> Sequence[int]:
-    """Where each entry begins, and the end; what follows an entry without a size is one last entry."""
+    """Where each entry begins, and the end; an entry of size 0 is the last one."""
     after_at = LAYOUTS[family].sizes_at + 2
     offsets = array("I")  # 50,000 of them at 5,000 Services
     at, end = 0, len(entries)
@@ -134,7 +135,7 @@ def entry_offsets(family: Family, entries: bytes) -> Sequence[int]:
 
 
 def same_entries(family: Family, offsets: Sequence[int], old: bytes, new: bytes) -> bool:
-    """Whether two readings of a table differ in nothing but counters; ``offsets`` are the entry offsets of ``old``."""
+    """Whether two reads of a table differ only in counters; ``offsets`` are the entry offsets of ``old``."""
     if len(old) != len(new):
         return False
     if old == new:

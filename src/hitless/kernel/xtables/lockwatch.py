@@ -1,10 +1,10 @@
-"""Who uses the xtables lock, and when: the hint that makes polling cheap, and the writer's name.
+"""Which processes use the xtables lock, and when: a hint that makes polling cheap, and the name of the writer.
 
-Problem: iptables-legacy tells nobody what it changes, but every one of its programs, kube-proxy and Felix open one
-lock file first (/run/xtables.lock, or XTABLES_LOCKFILE). Promise: ``LockWatch`` has a descriptor to wait on that wakes
-up at each use of the lock, and knows the processes that have it open, in the order in which they came: by fanotify
-where that is allowed (it names the process), else by inotify, with the holder read from /proc/locks. Without either
-it still works and knows nothing. Never takes, creates or delays the lock. Next stage: ``polling``.
+Problem: iptables-legacy announces no changes, but all of its programs, kube-proxy and Felix open one lock file first
+(/run/xtables.lock, or XTABLES_LOCKFILE). Promise: ``LockWatch`` has a descriptor to wait on that becomes readable at
+each use of the lock, and knows the processes that have it open, in order of arrival: by fanotify where that is allowed
+(it names the process), else by inotify, with the holder read from /proc/locks. Without either it works, and knows
+nothing. It never takes, creates or delays the lock. Next stage: ``polling``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hitless.model.reading import whole_of
 __all__ = ["LOCK", "Holder", "LockWatch", "describe_process", "lock_holder", "lock_paths", "only_reads"]
 
 LOCK = "/run/xtables.lock"
-"""Where iptables-legacy keeps its lock when XTABLES_LOCKFILE does not say otherwise."""
+"""iptables-legacy's lock file, unless XTABLES_LOCKFILE names another."""
 
 # <linux/fanotify.h>
 _FAN_CLOEXEC, _FAN_NONBLOCK, _FAN_MARK_ADD = 0x1, 0x2, 0x1
@@ -36,7 +36,7 @@ _AT_FDCWD = -100
 
 _READING = ("-C", "-L", "-S", "--check", "--list", "--list-rules")
 _WRITING = ("-A", "-D", "-I", "-R", "-F", "-X", "-N", "-E", "-P", "-Z")
-_WRITING_WORDS = (
+_WRITING_OPTIONS = (
     *("--append", "--delete", "--insert", "--replace", "--flush", "--delete-chain", "--new-chain", "--rename-chain"),
     *("--policy", "--zero", "--set-counters", "--modprobe"),
 )
@@ -47,7 +47,8 @@ _YOUNG, _FEW = 8, 6
 
 
 class Holder(NamedTuple):
-    """A process that uses the lock. (``model.events.Writer`` says the same, and costs a daemon 60 ms to import.)"""
+    """A process that uses the lock. (``model.events.Writer`` has the same fields, but importing it costs a daemon 60
+    ms.)"""
 
     pid: int
     comm: str
@@ -57,7 +58,7 @@ class Holder(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A process that opened the lock file; ``closed`` is 0 while it has it open."""
+    """A process that opened the lock file; ``closed`` is 0 while it is open."""
 
     writer: Holder
     opened: int
@@ -71,32 +72,34 @@ def lock_paths(namespace: Namespace) -> tuple[str, ...]:
 
 
 def describe_process(pid: int) -> Holder:
-    """The command of a process and its parent's name, as far as /proc still has them: it may live for a millisecond
-    only, so no detours. One that has ended and was not waited for yet has lost its arguments, but not its name."""
+    """The command of a process and its parent's name, as far as /proc still has them; quick, because it may live for a
+    millisecond only. A process that has ended and was not waited for has lost its arguments, but not its name."""
     argv = _slurp(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
     head, _, rest = _slurp(f"/proc/{pid}/stat").rpartition(b") ")  # "pid (comm) state parent …"
-    comm, words = head.partition(b" (")[2].decode("utf-8", "replace"), rest.split()
-    parent = _slurp(f"/proc/{int(words[1])}/comm").rstrip(b"\n").decode("utf-8", "replace") if len(words) > 1 else ""
+    comm, fields = head.partition(b" (")[2].decode("utf-8", "replace"), rest.split()
+    parent = _slurp(f"/proc/{int(fields[1])}/comm").rstrip(b"\n").decode("utf-8", "replace") if len(fields) > 1 else ""
     return Holder(pid, comm or argv.partition(" ")[0].rpartition("/")[2][:15], argv[:_MOST_ARGUMENTS], parent)
 
 
 def only_reads(argv: str) -> bool:
-    """Whether a command line is one of iptables that changes nothing for certain: a check, a listing, a save.
+    """Whether a command line is certainly one of iptables that changes nothing: a check, a listing, a save.
 
-    Agents check their rules every few seconds. Whatever could be a writing option, also as part of a comment or cut
-    short as getopt allows, counts as one; so does a command line that was not read whole.
+    Agents check their rules every few seconds. Whatever could be a writing option, also as part of a comment or
+    abbreviated as getopt allows, counts as writing; so does a command line that was not read completely.
     """
-    words = argv.split(" ")
-    program = words[0].rpartition("/")[2]
+    arguments = argv.split(" ")
+    program = arguments[0].rpartition("/")[2]
     if not program.startswith(("iptables", "ip6tables")) or len(argv) >= _MOST_ARGUMENTS:
         return False
     if program.endswith("-save"):
         return True
-    if any(word[:2] in _WRITING and not word.startswith("--") for word in words[1:]):
+    if any(argument[:2] in _WRITING and not argument.startswith("--") for argument in arguments[1:]):
         return False
-    if any(len(word) > 2 and any(one.startswith(word) for one in _WRITING_WORDS) for word in words[1:]):
+    if any(
+        len(argument) > 2 and any(one.startswith(argument) for one in _WRITING_OPTIONS) for argument in arguments[1:]
+    ):
         return False
-    return any(word in _READING for word in words[1:])
+    return any(argument in _READING for argument in arguments[1:])
 
 
 def _slurp(path: str) -> bytes:
@@ -113,7 +116,7 @@ def _slurp(path: str) -> bytes:
 
 
 def lock_holder(paths: Sequence[str]) -> int:
-    """The process that holds a flock on one of the files, by /proc/locks; 0 when none does or it cannot be seen."""
+    """The process that holds a flock on one of the files, by /proc/locks; 0 if there is none or it is not visible."""
     inodes = set()
     for path in paths:
         try:
@@ -128,14 +131,14 @@ def lock_holder(paths: Sequence[str]) -> int:
     except OSError:
         return 0
     for line in lines:
-        words = line.split()  # 1: FLOCK ADVISORY WRITE 1234 00:1a:5 0 EOF, and "1: -> FLOCK …" for one that waits
-        if len(words) > 5 and words[1] == "FLOCK" and words[5] in inodes:
-            return whole_of(words[4]) or 0
+        fields = line.split()  # 1: FLOCK ADVISORY WRITE 1234 00:1a:5 0 EOF, and "1: -> FLOCK …" for one that waits
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] in inodes:
+            return whole_of(fields[4]) or 0
     return 0
 
 
 class LockWatch:
-    """Watches lock files; ``fds`` become readable when one of them is opened, closed or made."""
+    """Watches lock files; ``fds`` become readable when one of them is opened, closed or created."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = tuple(paths)
@@ -157,16 +160,16 @@ class LockWatch:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What to wait on."""
+        """The descriptors to wait on."""
         return tuple(fd for fd in (self._fanotify, self._inotify) if fd >= 0)
 
     @property
     def names_processes(self) -> bool:
-        """Whether the kernel tells which process opens the lock."""
+        """Whether the kernel shows which process opens the lock."""
         return self._fanotify >= 0
 
     def used_since(self, now: int) -> int:
-        """For how long (nanoseconds) the last process to come has had the lock file open; -1 when none has it open."""
+        """For how long (nanoseconds) the latest process has had the lock file open; -1 when none has."""
         open_ = [use.opened for use in self._uses if not use.closed]
         return max(0, now - max(open_)) if open_ else -1
 
@@ -177,7 +180,7 @@ class LockWatch:
         self._fanotify = self._inotify = -1
 
     def _attach(self) -> None:
-        """Watch the files that exist, and the folders of all for files that are made."""
+        """Watch the files that exist, and the folders of all for files that are created."""
         for path in self.paths:
             folder = str(Path(path).parent)
             if self._inotify >= 0:
@@ -197,7 +200,7 @@ class LockWatch:
             mask = _FAN_OPEN | _FAN_CLOSE
             if self._libc.fanotify_mark(self._fanotify, _FAN_MARK_ADD, mask, _AT_FDCWD, path.encode()) == 0:
                 return True
-            os.close(self._fanotify)  # allowed to make one but not to mark: an ordinary user, or a seccomp filter
+            os.close(self._fanotify)  # it can be created but not used: an ordinary user, or a seccomp filter
             self._fanotify = -1
         if self._inotify < 0:
             return False
@@ -207,8 +210,8 @@ class LockWatch:
         return watch >= 0
 
     def drain(self, now: int) -> tuple[bool, bool]:
-        """Take in what happened; returns whether the lock was opened, and whether somebody closed it who may have
-        written (a check or a listing by a program that is known is nothing)."""
+        """Process the pending events; returns whether the lock was opened, and whether a process closed it that may
+        have written (not a check or listing by a known program)."""
         opened, closed = self._drain_fanotify(now)
         touched = self._drain_inotify()
         if touched:
@@ -216,7 +219,7 @@ class LockWatch:
         return opened or touched, closed or touched
 
     def ask(self, now: int) -> None:
-        """Without fanotify: look for the one who has the lock just now. Worth it often while the lock is in use."""
+        """Without fanotify: find the current user of the lock. To be called often while the lock is in use."""
         if self._fanotify >= 0:
             return
         last = self._uses[-1] if self._uses else None
@@ -229,14 +232,14 @@ class LockWatch:
             self._uses = [*self._uses[-_KEEP:], _Use(describe_process(pid), now)]
 
     def _newcomer(self) -> int:
-        """The youngest of the last processes to begin that has a lock file open: agents run a program for each change,
-        and it ends before the list of locks can be read."""
-        words = _slurp("/proc/loadavg").split()
-        youngest = int(words[4]) if len(words) > 4 else 0
+        """The youngest of the last processes to start that has a lock file open: agents run a program for each change,
+        which may end before the list of locks is read."""
+        fields = _slurp("/proc/loadavg").split()
+        youngest = int(fields[4]) if len(fields) > 4 else 0
         return next((pid for pid in range(youngest, max(0, youngest - _YOUNG), -1) if self._has_open(pid)), 0)
 
     def _has_open(self, pid: int) -> bool:
-        for number in range(3, 3 + _FEW):  # behind the three that every program has; a program for a change has few
+        for number in range(3, 3 + _FEW):  # after the three standard ones; such a program has few
             try:
                 found = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116 - a Path takes as long again
             except OSError:
@@ -259,13 +262,13 @@ class LockWatch:
                 self._uses = [*self._uses[-_KEEP:], _Use(describe_process(pid), now)]
             if mask & _FAN_CLOSE:
                 closed |= not any(use.writer.pid == pid and only_reads(use.writer.argv) for use in self._uses)
-                # one event may stand for a process's closing and opening, in whatever order they were: then it is asked
+                # one event may merge a process's close and open, in either order: then its descriptors are checked
                 if not (mask & _FAN_OPEN and self._has_open(pid)):
                     self._let_go(pid, now)
         return opened, closed
 
     def _let_go(self, pid: int, now: int) -> None:
-        """A process had the lock until now: all its open uses end, or, where it was thought to be gone, the last."""
+        """A process had the lock until now: all its open uses end, or, if none is known to be open, its last one."""
         mine = [number for number, use in enumerate(self._uses) if use.writer.pid == pid]
         ending = {number for number in mine if not self._uses[number].closed} or set(mine[-1:])
         self._uses = [
@@ -287,10 +290,10 @@ class LockWatch:
         return touched or made
 
     def writer(self, since: int) -> Holder | None:
-        """Who changed a table between ``since`` and now, as far as can be told.
+        """The process that changed a table between ``since`` and now, as far as it is known.
 
-        A change is made by the lock's holder. Of those that had the file open then: the only one; else the one that
-        /proc/locks says holds it; else the one that closed it last, or came first.
+        A change is made by the lock's holder. Of the processes that had the file open then: the only one; else the
+        holder by /proc/locks; else the one that closed it last, or opened it first.
         """
         candidates = [use for use in self._uses if not use.closed or use.closed >= since]
         if len(candidates) > 1:

@@ -1,9 +1,9 @@
-"""A table's entries, kept small while nobody asks for them.
+"""A table's entries, compressed while they are not used.
 
-Problem: with 5,000 Services a family's nat table is 17 to 20 MB, most of it the zeros of fixed fields, and a daemon on
-every node must remember it to see what changes. Promise: ``Entries.whole`` is the kernel's bytes, always; ``rest``,
-called now and then, packs what nobody has asked for in the last second (one part in thirty is left). Unpacking costs
-some 20 ms and happens at the next use. May be asked from several threads; ``rest`` from one. Next stage: ``tables``.
+Problem: with 5,000 Services a family's nat table has 17 to 20 MB, most of it zeros, and a daemon must remember it to
+detect changes. Promise: ``Entries.whole`` always gives the kernel's bytes; ``rest``, called now and then, compresses
+what was not used in the last second (to one thirtieth). Decompression takes some 20 ms at the next use. May be read
+from several threads; ``rest`` is for one. Next stage: ``tables``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zlib
 __all__ = ["Entries"]
 
 _AWAKE = 1.0
-_LEAST = 1 << 18  # small tables are not worth the trouble
+_LEAST = 1 << 18  # smaller tables are not compressed
 
 
 class Entries:
@@ -39,7 +39,7 @@ class Entries:
         return whole
 
     def rest(self) -> bool:
-        """Pack them, when they were not used for a second; whether memory was freed."""
+        """Compress them if they were not used for a second; returns whether memory was freed."""
         whole = self._whole
         if whole is None or self.size < _LEAST or time.monotonic() - self._since < _AWAKE:
             return False

@@ -1,15 +1,14 @@
-"""Every change of the legacy tables, soon after it happened.
+"""Detecting changes of the legacy tables by polling.
 
-Problem: the old xtables path has no events; asking the kernel every 2 ms would cost more than 2 % of a core in wake-ups
-alone. Promise: ``Poller.wait`` returns at each change of a table, with the time before which it cannot have happened,
-the new rules, and the writer as far as the kernel tells. Uses of the xtables lock wake it at once and make it look
-every 0.3 ms while the lock is in use and shortly after; for writers that take no lock it looks every 20 ms (2 ms when
-the lock cannot be watched). A table that was replaced by one of the same size shows in its entries only: those are
-compared when the lock is let go by somebody who may have written, and now and then. A daemon that need not know to the
-fraction of a millisecond asks for ``gentle``: it looks when the lock is let go and seldom before, because a look waits,
-spinning, for whoever reads a large table; and comparisons take no more than a three-hundredth of a core, however often
-the lock is used; and tables that nobody asks for are kept packed. Next stage: ``hitless.watch``, ``hitless.agent``,
-``hitless.guard``.
+Problem: the old xtables path has no events, and asking the kernel every 2 ms would cost more than 2 % of a core in
+wake-ups alone. Promise: ``Poller.wait`` returns at each change of a table, with the time before which it cannot have
+happened, the new rules, and the writer as far as it is known. Uses of the xtables lock wake it at once, and make it
+check every 0.3 ms while the lock is in use and shortly after; for writers that take no lock it checks every 20 ms (2 ms
+if the lock cannot be watched). A table that was replaced by one of the same size differs only in its entries: these are
+compared when the lock is released by a process that may have written, and now and then. A daemon that does not need
+sub-millisecond precision asks for ``gentle``: it checks when the lock is released and seldom before, because a check
+waits, spinning, for whoever reads a large table; comparisons then take at most a three-hundredth of a core, and unused
+tables are kept compressed. Next stages: ``hitless.watch``, ``hitless.agent``, ``hitless.guard``.
 
 Cost and bounds, measured, are in docs/legacy.md.
 """
@@ -38,27 +37,27 @@ from hitless.model.rules import Ruleset, Table
 __all__ = ["LOCK", "Poller", "Snapshot", "lock_paths"]
 
 MILLISECOND = 1_000_000
-_EAGER = int(0.3 * MILLISECOND)  # between looks while somebody has the lock
-_IN_USE_GENTLE = 100 * MILLISECOND  # gently: between looks while somebody has the lock
-_CALM_GENTLE = 50 * MILLISECOND  # gently: between looks when nobody has it
-_HINT_SHARE_GENTLE = 300  # gently: and at hints, since the last comparison
+_EAGER = int(0.3 * MILLISECOND)  # between checks while the lock is in use
+_IN_USE_GENTLE = 100 * MILLISECOND  # gentle: the same
+_CALM_GENTLE = 50 * MILLISECOND  # gentle: between checks while the lock is not in use
+_HINT_SHARE_GENTLE = 300  # gentle: and since the last comparison, at hints
 _EAGER_AFTER = 20 * MILLISECOND  # and for so long after its last use: agents run their programs in quick succession
 _EAGER_USE = 1000 * MILLISECOND  # one program with 5,000 Services has the lock for up to a second
-_LONG_USE = 60_000 * MILLISECOND  # who has the file open for longer has forgotten it
-_CALM = 20 * MILLISECOND  # between looks when the lock is watched and unused
-_CALM_UNWATCHED = 2 * MILLISECOND  # between looks when the lock cannot be watched
-_NAMES_EVERY = 100 * MILLISECOND  # between looks for tables that are made by somebody who takes no lock
+_LONG_USE = 60_000 * MILLISECOND  # a file that is open for longer is not taken as a use
+_CALM = 20 * MILLISECOND  # between checks when the lock is watched and unused
+_CALM_UNWATCHED = 2 * MILLISECOND  # between checks when the lock cannot be watched
+_NAMES_EVERY = 100 * MILLISECOND  # between checks for tables created without the lock
 _DEEP_LEAST = 500 * MILLISECOND  # between comparisons of entries without a hint
 _DEEP_SHARE = 1000  # and at least so many times what the last comparison took: a thousandth of a core
-_DEEP_CHEAP = MILLISECOND // 4  # entries that compare as fast are compared at every eager look
+_DEEP_CHEAP = MILLISECOND // 4  # entries that compare this fast are compared at every eager check
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The legacy tables after a change: seen at ``t``, not yet there at ``before`` (nanoseconds of the poller's clock).
 
-    ``changed`` names the tables that differ from the snapshot before this one. A table that was replaced again before
-    it could be read has opaque chains here, and another snapshot follows with what came after.
+    ``changed``: the tables that differ from the previous snapshot. A table that was replaced again before it could be
+    read has opaque chains here, and another snapshot follows with the newer contents.
     """
 
     t: int
@@ -70,7 +69,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class _Seen:
-    """What was last read of one table."""
+    """The last read of one table."""
 
     raw: bytes | None = None  # GET_INFO, as it was last seen
     info: Info | None = None
@@ -110,7 +109,7 @@ class Poller:
         self._deep_cost = 0
         self._names_due = 0
         self._there: list[tuple[tuple[Family, str], _Seen]] = []
-        self._looked = self._clock.now()
+        self._checked = self._clock.now()
         self._planned = 0
         self._late = 0
         self._following: Snapshot | None = None
@@ -140,21 +139,21 @@ class Poller:
 
     @property
     def names_writers(self) -> bool:
-        """Whether the kernel tells which process uses the lock (fanotify); else only /proc/locks can be asked."""
+        """Whether the kernel shows which process uses the lock (fanotify); else /proc/locks is read."""
         return self._lock.names_processes
 
     @property
     def watches_lock(self) -> bool:
-        """Whether a lock file was found and is watched; else the tables are looked at more often."""
+        """Whether a lock file was found and is watched; else the tables are checked more often."""
         return self._lock.watched
 
     def snapshot(self) -> Snapshot:
         """Read all tables now; later changes are reported against this."""
         t = self._clock.now()
         changed = tuple(key for key in self._seen if self._read(*key))
-        self._looked = self._clock.now()
-        self._deep_due = self._looked + _DEEP_LEAST
-        return Snapshot(self._looked, t, self._ruleset(), changed)
+        self._checked = self._clock.now()
+        self._deep_due = self._checked + _DEEP_LEAST
+        return Snapshot(self._checked, t, self._ruleset(), changed)
 
     def wait(self, timeout: float | None = None) -> Snapshot | None:
         """Block until a table changes, at most ``timeout`` seconds; ``None`` when none did, or at ``wake``.
@@ -163,9 +162,9 @@ class Poller:
         """
         deadline = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
         while True:
-            found = self._look() if self._due() else None
+            found = self._check() if self._due() else None
             if found is not None:
-                self._planned = 0  # the next look is meant to be at once
+                self._planned = 0  # the next check is planned at once
                 return found
             now = time.monotonic_ns()
             if self._woken or (deadline is not None and now >= deadline):
@@ -175,26 +174,26 @@ class Poller:
             self._sleep(pause if deadline is None else min(pause, deadline - now))
 
     def take_lag(self) -> int:
-        """By how much a look came later than was planned, in nanoseconds, at most since the last call: what was changed
-        and changed back in that time may be unseen. Reading large tables counts. From any thread."""
+        """By how much a check was later than planned, in nanoseconds, at most, since the last call: what was changed
+        and changed back in that time may be unseen. Reading large tables counts. Callable from any thread."""
         late, self._late = self._late, 0
         return late
 
     def last(self) -> tuple[Snapshot, ...]:
-        """A last look, at every table and every entry, hints or not: what was done before the call is in it. Not beside
-        a running ``wait``."""
-        found = [self._look()] if self._following is not None else []
+        """A final check of every table and entry: what was changed before the call is in the result. Not while ``wait``
+        is running."""
+        found = [self._check()] if self._following is not None else []
         self._names_due = self._deep_due = 0
-        found.append(self._look())
+        found.append(self._check())
         if self._following is not None:
-            found.append(self._look())
+            found.append(self._check())
         return tuple(snapshot for snapshot in found if snapshot is not None)
 
     def _due(self) -> bool:
-        """Whether to look now; gently, a program that only reads is no reason."""
+        """Whether to check now; in gentle mode a program that only reads is no reason."""
         if not self._gentle or self._hinted or self._following is not None:
             return True
-        return self._clock.now() - self._looked >= self._pause()
+        return self._clock.now() - self._checked >= self._pause()
 
     def _pause(self) -> int:
         now = self._clock.now()
@@ -210,7 +209,8 @@ class Poller:
         return _CALM if self._lock.watched and not 0 <= in_use < _LONG_USE else _CALM_UNWATCHED
 
     def _sleep(self, nanoseconds: int) -> None:
-        """Wait for a use of the lock, a wake-up, or the time; short waits sleep, as poll counts in milliseconds."""
+        """Wait for a use of the lock, a wake-up, or the time; short waits sleep, because poll counts in
+        milliseconds."""
         if nanoseconds < MILLISECOND:
             time.sleep(nanoseconds / 1e9)
             ready = self._poll.poll(0)
@@ -228,15 +228,15 @@ class Poller:
             self._hinted = True
             self._deep_due = min(self._deep_due, self._hint_due)
 
-    def _look(self) -> Snapshot | None:
+    def _check(self) -> Snapshot | None:
         if self._following is not None:
             following, self._following = self._following, None
             return following
-        before, now = self._looked, self._clock.now()
+        before, now = self._checked, self._clock.now()
         self._late = max(self._late, now - before - self._planned)
         if now < self._eager_until:
             self._lock.ask(now)
-        # a table that comes with a program's first rule is to be found while it is known who that was
+        # a table created by a program's first rule must be found while the program is still known
         if now >= self._names_due or (self._hinted if self._gentle else now < self._eager_until):
             self._names_due = now + _NAMES_EVERY
             made = {family: source.names() for family, source in self._sources.items()}
@@ -249,14 +249,14 @@ class Poller:
         t = self._clock.now()
         changed: list[tuple[Family, str]] = []
         if now >= self._deep_due or (now < self._eager_until and self._deep_cost < _DEEP_CHEAP):
-            begun = time.thread_time_ns()  # a stop of this process is no work
+            begun = time.thread_time_ns()  # without times in which this process was stopped
             changed = [key for key in self._seen if self._read(*key)]
             self._deep_cost = time.thread_time_ns() - begun
             self._deep_due = now + max(_DEEP_LEAST, _DEEP_SHARE * self._deep_cost)
             self._hint_due = now + _HINT_SHARE_GENTLE * self._deep_cost if self._gentle else 0
         elif noticed:
             changed = [key for key in noticed if self._read(*key)]
-        self._looked, self._hinted = now, False
+        self._checked, self._hinted = now, False
         unread = {key: raw for key, raw in noticed.items() if raw != self._seen[key].raw}
         if not changed and not unread:
             if self._gentle:
@@ -268,19 +268,19 @@ class Poller:
         whole = Snapshot(t, before, self._ruleset(), tuple(changed), writer)
         if not unread:
             return whole
-        # Reading a large table takes longer than changing it back: what stood there in between is not known. What was
-        # read as usual beside it is in the first of the two.
+        # Reading a large table takes longer than changing it again: what was in it in between is not known. Tables that
+        # were read as usual are in the first of the two snapshots.
         self._following = replace(whole, t=self._clock.now(), before=t, changed=tuple(unread))
         return replace(whole, ruleset=self._ruleset(unread), changed=tuple({**unread, **dict.fromkeys(changed)}))
 
     def _rest(self) -> None:
-        """Give back what tables take that nobody asks for."""
+        """Compress tables that are not used."""
         rested = [seen.entries.rest() for seen in self._seen.values() if seen.entries is not None]
         if any(rested):
             memory.trim()
 
     def _read(self, family: Family, name: str) -> bool:
-        """Read a table; whether it differs from what was read before in more than counters."""
+        """Read a table; returns whether it differs from the last read in more than counters."""
         seen = self._seen[family, name]
         reading = self._sources[family].entries(name)
         if reading is None:
@@ -297,7 +297,7 @@ class Poller:
         return True
 
     def _ruleset(self, unread: Mapping[tuple[Family, str], bytes] = MappingProxyType({})) -> Ruleset:
-        """The tables as they were read, but those in ``unread``, of which only GET_INFO is known."""
+        """The tables as they were read, except those in ``unread``, of which only GET_INFO is known."""
         tables = (
             unread_table(*key, decode_info(unread[key])) if key in unread else seen.table
             for key, seen in self._seen.items()

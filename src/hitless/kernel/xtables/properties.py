@@ -1,7 +1,7 @@
-"""Match blobs that ask for a property which a first packet certainly has or has not.
+"""Matches on a property that a first packet certainly has or does not have.
 
-Each decoder is as in ``matches``. It says what the kernel's xt_*.c compares, also where there is no socket, no
-connection, no header to compare: some matches then hold when they are inverted, some never. The properties' names are
+Each decoder is as in ``matches``. It follows what the kernel's xt_*.c compares, also where there is no socket, no
+connection or no header to compare: some matches then hold when they are inverted, some never. The properties' names are
 those of ``semantics.properties``, the texts those of iptables-save.
 """
 
@@ -51,7 +51,7 @@ def _connmark(data: bytes, family: Family) -> tuple[Match, ...]:
 
 def _owner(data: bytes, family: Family) -> tuple[Match, ...]:
     uid, uid_last, gid, gid_last, match, invert = struct.unpack_from("=IIIIBB", data)
-    words = ["-m owner"]
+    options = ["-m owner"]
     for bit, option, value in (
         (1, "uid-owner", f" {_dashed(uid, uid_last)}"),
         (2, "gid-owner", f" {_dashed(gid, gid_last)}"),
@@ -59,9 +59,9 @@ def _owner(data: bytes, family: Family) -> tuple[Match, ...]:
         (8, "suppl-groups", ""),
     ):
         if match & bit:
-            words.append(f"{negation(invert & bit)}--{option}{value}")
-    # without a socket it holds when every option is inverted (owner_mt)
-    return (Property("socket", ((0, 0),) if match == invert else ((1, 1),), None, False, " ".join(words)),)
+            options.append(f"{negation(invert & bit)}--{option}{value}")
+    # without a socket it holds if every option is inverted (owner_mt)
+    return (Property("socket", ((0, 0),) if match == invert else ((1, 1),), None, False, " ".join(options)),)
 
 
 def _dashed(first: int, last: int) -> str:
@@ -108,17 +108,17 @@ def _ttl(data: bytes, family: Family) -> tuple[Match, ...]:
 
 
 _POLICY_IN, _POLICY_NONE, _POLICY_STRICT = 1, 4, 8
-_POLICY_ELEMENT = 4 * 16 + 4 + 4 + 2 + 2  # addresses and masks, spi, reqid, proto, mode, what is asked
+_POLICY_ELEMENT = 4 * 16 + 4 + 4 + 2 + 2  # addresses and masks, spi, reqid, proto, mode, what is tested
 
 
 def _policy(data: bytes, family: Family) -> tuple[Match, ...]:
     flags, length = struct.unpack_from("=HH", data, 4 * _POLICY_ELEMENT)
-    words = [f"-m policy --dir {'in' if flags & _POLICY_IN else 'out'}"]
-    words.append(f"--pol {'none' if flags & _POLICY_NONE else 'ipsec'}")
-    words += ["--strict"] if flags & _POLICY_STRICT else []
+    options = [f"-m policy --dir {'in' if flags & _POLICY_IN else 'out'}"]
+    options.append(f"--pol {'none' if flags & _POLICY_NONE else 'ipsec'}")
+    options += ["--strict"] if flags & _POLICY_STRICT else []
     for number in range(min(length, 4)):
         spi, reqid, proto, mode, match, invert = struct.unpack_from("=IIBBBB", data, number * _POLICY_ELEMENT + 64)
-        words += ["--next"] if number else []
+        options += ["--next"] if number else []
         number_of_spi = int.from_bytes(struct.pack("=I", spi), "big")
         protocol = {50: "esp", 51: "ah", 108: "ipcomp"}.get(proto, proto)
         for bit, option in (
@@ -127,22 +127,22 @@ def _policy(data: bytes, family: Family) -> tuple[Match, ...]:
             (4, f"proto {protocol}"),
             (8, f"mode {'tunnel' if mode else 'transport'}"),
         ):
-            words += [f"{negation(invert & bit)}--{option}"] if match & bit else []
+            options += [f"{negation(invert & bit)}--{option}"] if match & bit else []
     name = "decrypted" if flags & _POLICY_IN else "ipsec out"
     wanted = ((0, 0),) if flags & _POLICY_NONE else ((1, 1),)
-    return (Property(name, wanted, None, False, " ".join(words)),)
+    return (Property(name, wanted, None, False, " ".join(options)),)
 
 
 def _physdev(data: bytes, family: Family) -> tuple[Match, ...]:
     came, leaves = _interface(data, 0), _interface(data, 32)
-    invert, asked = data[64], data[65]
+    invert, tested = data[64], data[65]
     found: list[Match] = []
-    for bit, words in ((1, f"physdev-in {came}"), (8, "physdev-is-in")):
-        if asked & bit:  # with br_netfilter a packet from a bridge carries its port even when it is routed
-            found.append(Opaque(f"-m physdev {negation(invert & bit)}--{words}"))
-    for bit, words in ((2, f"physdev-out {leaves}"), (16, "physdev-is-out"), (4, "physdev-is-bridged")):
-        if asked & bit:
-            text = f"-m physdev {negation(invert & bit)}--{words}"
+    for bit, options in ((1, f"physdev-in {came}"), (8, "physdev-is-in")):
+        if tested & bit:  # with br_netfilter a packet from a bridge carries its port even when it is routed
+            found.append(Opaque(f"-m physdev {negation(invert & bit)}--{options}"))
+    for bit, options in ((2, f"physdev-out {leaves}"), (16, "physdev-is-out"), (4, "physdev-is-bridged")):
+        if tested & bit:
+            text = f"-m physdev {negation(invert & bit)}--{options}"
             found.append(Property("bridged", ((1, 1),), None, bool(invert & bit), text))
     return tuple(found)
 
@@ -220,8 +220,8 @@ def _realm(data: bytes, family: Family) -> tuple[Match, ...]:
 
 
 def _ipvs(data: bytes, family: Family) -> tuple[Match, ...]:
-    invert, asked = data[38], data[39]
-    if asked == 1:
+    invert, tested = data[38], data[39]
+    if tested == 1:
         return (Property("ipvs", ((1, 1),), None, bool(invert & 1), f"-m ipvs {negation(invert & 1)}--ipvs"),)
     return (Property("ipvs", ((1, 1),), None, False, "-m ipvs (of a virtual service)"),)
 
@@ -236,20 +236,20 @@ _RECENT = {_RECENT_CHECK: "--rcheck", _RECENT_SET: "--set", _RECENT_UPDATE: "--u
 
 
 def _recent(data: bytes, family: Family) -> tuple[Step, ...]:
-    seconds, hits, asked, invert = struct.unpack_from("=IIBB", data)
+    seconds, hits, tested, invert = struct.unpack_from("=IIBB", data)
     name, side = _text(data[10:210]), "--rdest" if data[210] else "--rsource"
-    words = [f"-m recent {negation(invert)}{' '.join(word for bit, word in _RECENT.items() if asked & bit)}"]
-    words += [f"--seconds {seconds}"] if seconds else []
-    words += ["--reap"] if asked & _RECENT_REAP else []
-    words += [f"--hitcount {hits}"] if hits else []
-    words += ["--rttl"] if asked & _RECENT_TTL else []
-    text = " ".join([*words, f"--name {name}", side])
-    if asked & _RECENT_SET:  # it adds the packet's address, and holds (recent_mt)
+    options = [f"-m recent {negation(invert)}{' '.join(option for bit, option in _RECENT.items() if tested & bit)}"]
+    options += [f"--seconds {seconds}"] if seconds else []
+    options += ["--reap"] if tested & _RECENT_REAP else []
+    options += [f"--hitcount {hits}"] if hits else []
+    options += ["--rttl"] if tested & _RECENT_TTL else []
+    text = " ".join([*options, f"--name {name}", side])
+    if tested & _RECENT_SET:  # it adds the packet's address, and holds (recent_mt)
         return SetProperty(f"recent {name}"), Property("anything", ((0, 0),), None, bool(invert), text)
-    plain = not (seconds or hits or asked & (_RECENT_TTL | _RECENT_REAP))
-    kind = f"recent {name} {side.removeprefix('--r')} {'listed' if plain else 'asked'}"
+    plain = not (seconds or hits or tested & (_RECENT_TTL | _RECENT_REAP))
+    kind = f"recent {name} {side.removeprefix('--r')} {'listed' if plain else 'tested'}"
     found: tuple[Step, ...] = (Property(kind, ((1, 1),), None, bool(invert), text),)
-    return found if asked & _RECENT_CHECK else (*found, SetProperty(f"recent {name}"))
+    return found if tested & _RECENT_CHECK else (*found, SetProperty(f"recent {name}"))
 
 
 def _string(data: bytes, family: Family) -> tuple[Match, ...]:
@@ -258,14 +258,14 @@ def _string(data: bytes, family: Family) -> tuple[Match, ...]:
     pattern = data[20 : 20 + min(length, 128)]
     plain = all(32 <= byte < 127 for byte in pattern)
     option = f'--string "{pattern.decode("ascii")}"' if plain else f'--hex-string "|{pattern.hex()}|"'
-    words = [f"-m string {negation(flags & 1)}{option} --algo {algorithm}"]
-    words += [f"--from {first}"] if first else []
-    words += [f"--to {last}"] if last != 0xFFFF else []
-    words += ["--icase"] if flags & 2 else []
+    options = [f"-m string {negation(flags & 1)}{option} --algo {algorithm}"]
+    options += [f"--from {first}"] if first else []
+    options += [f"--to {last}"] if last != 0xFFFF else []
+    options += ["--icase"] if flags & 2 else []
     # a SYN carries no text; a few bytes could be its header's
     if len(pattern) < 4:
-        return (Opaque(" ".join(words)),)
-    return (Property("text", ((1, 1),), None, bool(flags & 1), " ".join(words)),)
+        return (Opaque(" ".join(options)),)
+    return (Property("text", ((1, 1),), None, bool(flags & 1), " ".join(options)),)
 
 
 def _header_6(name: str) -> Decoder:
@@ -277,11 +277,11 @@ _PROTOCOL_ONLY = 1  # MASK_PROTO: what ipv6header sees in a packet without exten
 
 
 def _ipv6header(data: bytes, family: Family) -> tuple[Match, ...]:
-    asked, invert, soft = data[0], data[1], data[2]
-    strict = (asked == _PROTOCOL_ONLY) is not bool(invert)
-    holds = not (_PROTOCOL_ONLY ^ asked ^ invert) & asked if soft else strict
+    tested, invert, soft = data[0], data[1], data[2]
+    strict = (tested == _PROTOCOL_ONLY) is not bool(invert)
+    holds = not (_PROTOCOL_ONLY ^ tested ^ invert) & tested if soft else strict
     names = {128: "hop", 64: "dst", 32: "route", 16: "frag", 8: "auth", 4: "esp", 2: "none", 1: "prot"}
-    listed = ",".join(name for bit, name in names.items() if asked & bit)
+    listed = ",".join(name for bit, name in names.items() if tested & bit)
     text = f"-m ipv6header {negation(invert)}--header {listed}{' --soft' if soft else ''}"
     return (Property("ip6 extensions", ((0, 0),) if holds else ((1, 255),), None, False, text),)
 
@@ -305,8 +305,8 @@ _STATUS_NAMES = ((1, "EXPECTED"), (2, "SEEN_REPLY"), (4, "ASSURED"), (8, "CONFIR
 
 
 def conntrack_properties(data: bytes, family: Family, flags: int, inverted: int, revision: int) -> list[Match]:
-    """The conditions of a conntrack match beside the state (xt_conntrack_mtinfo1..3). Without a connection none of them
-    holds, inverted or not."""
+    """The conditions of a conntrack match besides the state (xt_conntrack_mtinfo1..3). Without a connection none of
+    them holds, inverted or not."""
     found: list[Match] = []
 
     def add(bit: int, name: str, ranges: tuple[tuple[int, int], ...], mask: int | None, option: str) -> None:
@@ -344,9 +344,9 @@ def conntrack_properties(data: bytes, family: Family, flags: int, inverted: int,
         low, high = struct.unpack_from("=II", data, 128)
         add(_EXPIRES, "ct expiration", ((low, high),), None, f"ctexpire {_range(low, high)}")
     if flags & _DIRECTION:
-        word = "REPLY" if inverted & _DIRECTION else "ORIGINAL"
-        add(_DIRECTION, "ct direction", ((0, 0),), None, f"ctdir {word}")
-    if flags & 1:  # asked together with the state, a packet without a connection is not asked the rest
+        direction = "REPLY" if inverted & _DIRECTION else "ORIGINAL"
+        add(_DIRECTION, "ct direction", ((0, 0),), None, f"ctdir {direction}")
+    if flags & 1:  # together with a state, the rest is not compared for a packet without a connection
         alone = CtState(frozenset({"INVALID", "UNTRACKED"}))
         return [AnyOf(((alone,), (each,)), text=each.text) for each in found if isinstance(each, Property)]
     return found

@@ -1,10 +1,9 @@
 """The kernel interface of iptables-legacy: two getsockopt calls on an ordinary socket.
 
-Problem: Python's ``socket.getsockopt`` cannot hand a question to the kernel, and asking for a table that does not
-exist yet makes the kernel *create* it, with its hooks. Promise: ``Tables`` looks into ``/proc/net/ip_tables_names``
-before it asks, so reading never changes the kernel; a table that is not there is ``None``, not an error. One object
-serves one namespace and family; its file descriptors stay in that namespace. Never does: IPT_SO_SET_REPLACE.
-Next stage: ``tables`` (entries to model rules).
+Problem: Python's ``socket.getsockopt`` cannot pass input to the kernel, and a request for a table that does not exist
+*creates* it, with its hooks. Promise: ``Tables`` checks ``/proc/net/ip_tables_names`` first, so that reading never
+changes the kernel; for a missing table it returns ``None``. One object serves one namespace and family; its file
+descriptors stay in that namespace. It never uses IPT_SO_SET_REPLACE. Next stage: ``tables`` (entries to model rules).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ HOOKS = 5
 """NF_INET_NUMHOOKS without ingress: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING."""
 
 TABLES = ("raw", "mangle", "nat", "filter", "security")
-"""The tables of a family, as far as the kernel has made them."""
+"""The tables of a family; the kernel creates them on demand."""
 
 _SO_GET_INFO = 64  # IPT_SO_GET_INFO = IP6T_SO_GET_INFO
 _SO_GET_ENTRIES = 65  # IPT_SO_GET_ENTRIES = IP6T_SO_GET_ENTRIES
@@ -41,8 +40,8 @@ _NAMES = {Family.IPV4: "/proc/thread-self/net/ip_tables_names", Family.IPV6: "/p
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What GET_INFO says of a table: which hooks it has, where their chains begin and where their policies stand (byte
-    offsets into the entries), how many entries there are, and their size in bytes."""
+    """GET_INFO of a table: which hooks it has, where their chains begin and where their policies are (byte offsets into
+    the entries), the number of entries, and their size in bytes."""
 
     valid_hooks: int
     hook_entry: tuple[int, ...]
@@ -53,7 +52,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class TableRead:
-    """A table as it was read: GET_INFO as bytes and as values, and the entries."""
+    """A table as read: GET_INFO as bytes and as values, and the entries."""
 
     raw: bytes
     info: Info
@@ -61,7 +60,7 @@ class TableRead:
 
 
 class _InfoRequest:
-    """The buffers of a GET_INFO call, made once: it is asked hundreds of times a second."""
+    """The reusable buffers of a GET_INFO call, which is made hundreds of times a second."""
 
     __slots__ = ("address", "buffer", "length", "length_address")
 
@@ -114,19 +113,19 @@ class Tables:
             self._names_fd = None
 
     def present(self, table: str) -> bool:
-        """Whether the kernel has made this table in this namespace; asking makes nothing."""
+        """Whether the kernel has created this table in this namespace; the check creates nothing."""
         return table in self._known or table in self.names()
 
     def names(self) -> frozenset[str]:
-        """The tables that the kernel has made in this namespace."""
-        # a table, once made, stays for the namespace's life
+        """The tables that the kernel has created in this namespace."""
+        # a table, once created, exists as long as the namespace
         if self._names_fd is not None and not self._known.issuperset(TABLES):
             with only_ours("list", f"{self.family.iptables}-legacy tables"):
                 self._known = frozenset(os.pread(self._names_fd, 4096, 0).decode("ascii", "replace").split())
         return self._known
 
     def info_bytes(self, table: str) -> bytes | None:
-        """GET_INFO as the kernel wrote it, for cheap comparison; ``None`` when the table is not there."""
+        """GET_INFO as the kernel wrote it, for cheap comparison; ``None`` if the table does not exist."""
         if not self.present(table):
             return None
         request = self._requests.get(table)
@@ -140,13 +139,13 @@ class Tables:
         return request.buffer.raw
 
     def info(self, table: str) -> Info | None:
-        """GET_INFO; ``None`` when the table is not there."""
+        """GET_INFO; ``None`` if the table does not exist."""
         raw = self.info_bytes(table)
         return None if raw is None else decode_info(raw)
 
     @only_ours("read", "a legacy table")
     def entries(self, table: str) -> TableRead | None:
-        """The table's entries as the kernel has them, with the info that belongs to them; ``None``: no such table."""
+        """The table's entries with the info that belongs to them; ``None`` if the table does not exist."""
         for _ in range(_ATTEMPTS):
             raw = self.info_bytes(table)
             if raw is None:
@@ -174,7 +173,8 @@ class Tables:
 
 
 def decode_info(raw: bytes) -> Info:
-    """GET_INFO's bytes as values; the offsets of hooks that the table does not have are 0 (the kernel's are chance)."""
+    """GET_INFO's bytes as values; offsets of hooks that the table does not have are 0 (the kernel leaves them
+    undefined)."""
     _name, valid, *numbers = _INFO.unpack(raw)
     entry = tuple(at if valid >> hook & 1 else 0 for hook, at in enumerate(numbers[:HOOKS]))
     underflow = tuple(at if valid >> hook & 1 else 0 for hook, at in enumerate(numbers[HOOKS : 2 * HOOKS]))

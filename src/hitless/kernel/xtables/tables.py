@@ -69,11 +69,11 @@ class LegacyChains(Mapping[str, Chain]):
         self._family = family
         self._layout = LAYOUTS[family]
         self._chains: dict[str, Chain] = {}
-        self._offsets: dict[str, int] = {}  # of user chains: their first entry
+        self._offsets: dict[str, int] = {}  # the first entry of each user chain
         self._names: dict[int, str] = {}
         self._indexed = False
-        self._sorted: dict[str, AddressIndex] = {}
-        self._read: dict[int, Rule] = {}  # entries that some packet met, by offset
+        self._indexes: dict[str, AddressIndex] = {}
+        self._read: dict[int, Rule] = {}  # decoded entries, by offset
         self._hooks = {
             name.upper(): (number, Hook("nat" if table == "nat" else "filter", name, _PRIORITIES[table][number]))
             for number, name in enumerate(_HOOK_NAMES)
@@ -106,41 +106,41 @@ class LegacyChains(Mapping[str, Chain]):
         return name in self._offsets
 
     def hooks(self) -> tuple[tuple[str, Hook], ...]:
-        """Their names, and where they are attached."""
+        """Their names and hooks."""
         return tuple((name, self._attached(name)) for name in self._hooks)
 
     def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
-        """The rules of a chain, numbered from 1, less those that compare another address: these are not decoded."""
-        places = self._places(name)
-        met = places.candidates(header)
+        """The rules of a chain, numbered from 1, without those that compare other addresses: these are not decoded."""
+        index = self._index_of(name)
+        met = index.candidates(header)
         if len(met) > MOST_MET:
             return TOO_MANY
         found = [(number, self._rule_at(at)) for number, at in met]
         if name in self._hooks:
             return found
-        if found and found[-1] == (places.count, _END):
+        if found and found[-1] == (index.count, _END):
             return found[:-1]
-        return [*found, (places.count, _runs_on(name))]
+        return [*found, (index.count, _runs_on(name))]
 
     def specific_rules(self, name: str, header: PacketHeader) -> Sequence[object]:
-        """Those that compare an address, and may match."""
-        return sorted(self._places(name).specific_rules(header))
+        """The candidates that compare an address."""
+        return sorted(self._index_of(name).specific_rules(header))
 
     def header_parts_used(self, name: str) -> frozenset[str]:
-        """None: a rule reads the same for every packet."""
+        """None: decoding does not depend on the packet."""
         return frozenset()
 
     def version(self, name: str) -> object:
-        """The chain, or of a long one, what was read of the whole table."""
-        return self._stored if self._places(name).count > _LONG else self[name]
+        """The chain, or for a long one, the entries of the whole table."""
+        return self._stored if self._index_of(name).count > _LONG else self[name]
 
     def calls(self, name: str) -> Collection[str]:
         """The chains that its rules jump or go to."""
-        places = self._places(name)
-        if places.count <= _LONG:
+        index = self._index_of(name)
+        if index.count <= _LONG:
             return jump_targets(self[name])
         found = set()
-        for at in places.offsets:
+        for at in index.offsets:
             target, after = self._sizes(at)
             start = at + target
             verdict = struct.unpack_from("=i", self._entries, start + _TARGET_HEAD)[0] if after - target > 32 else -1
@@ -150,27 +150,27 @@ class LegacyChains(Mapping[str, Chain]):
 
     def size(self, name: str) -> int:
         """How many rules a chain has."""
-        return self._places(name).count - (name not in self._hooks)
+        return self._index_of(name).count - (name not in self._hooks)
 
-    def _places(self, name: str) -> AddressIndex:
-        places = self._sorted.get(name)
-        if places is None:
-            places = self._sorted[name] = self._sort(name)
-        return places
+    def _index_of(self, name: str) -> AddressIndex:
+        index = self._indexes.get(name)
+        if index is None:
+            index = self._indexes[name] = self._build_index(name)
+        return index
 
-    def _sort(self, name: str) -> AddressIndex:
-        """Look at nothing but the addresses that a chain's entries compare."""
+    def _build_index(self, name: str) -> AddressIndex:
+        """Build the index of a chain from the addresses that its entries compare; nothing is decoded."""
         layout, entries = self._layout, self._entries
-        places = AddressIndex(layout.address)
+        index = AddressIndex(layout.address)
         if name in self._hooks:
             number, _ = self._hooks[name]
             at, end = self._info.hook_entry[number], self._info.underflow[number]
             while at < end:
-                places.add(at, *compared_address(layout, entries, at))
+                index.add(at, *compared_address(layout, entries, at))
                 at += self._sizes(at)[1]
             if at != end:
                 raise self._without_policy(name)
-            return places.finish()
+            return index.finish()
         if name not in self._offsets:
             self._index()
         at = self._offsets[name]
@@ -178,8 +178,8 @@ class LegacyChains(Mapping[str, Chain]):
             target, after = self._sizes(at)
             key, value = compared_address(layout, entries, at)
             if key is None and self._head_name(at, target) is not None:
-                return places.finish()
-            places.add(at, key, value)
+                return index.finish()
+            index.add(at, key, value)
             at += after
 
     def _rule_at(self, at: int) -> Rule:
@@ -208,7 +208,7 @@ class LegacyChains(Mapping[str, Chain]):
         return KernelError("decode", f"legacy table {self._table}", reason=f"no whole entry at offset {at}")
 
     def _head_name(self, at: int, target: int) -> str | None:
-        """The chain name that the entry at ``at`` carries, if it is a chain's head (an ERROR target)."""
+        """The chain name in the entry at ``at``, if it is a chain's head (an ERROR target)."""
         start = at + target + 2
         if self._entries[start : start + 6] != b"ERROR\0":
             return None
@@ -261,10 +261,10 @@ class LegacyChains(Mapping[str, Chain]):
     def _attached(self, name: str) -> Hook:
         number, hook = self._hooks[name]
         policy = self._rule_at(self._info.underflow[number]).steps
-        word = {Accept(): "accept", Drop(): "drop"}.get(policy[0]) if len(policy) == 1 else None
-        if word is None:
+        verdict = {Accept(): "accept", Drop(): "drop"}.get(policy[0]) if len(policy) == 1 else None
+        if verdict is None:
             raise self._without_policy(name)
-        return replace(hook, policy=word)
+        return replace(hook, policy=verdict)
 
     def _without_policy(self, name: str) -> KernelError:
         return KernelError("decode", f"legacy table {self._table}", reason=f"chain {name} has no policy")
@@ -326,7 +326,7 @@ class LegacyChains(Mapping[str, Chain]):
 
 
 _END = Rule((Return(),))
-"""What the kernel wants at the end of each user chain; no rule of anybody."""
+"""What the kernel requires at the end of each user chain; not a rule of its own."""
 
 
 _LONG = 64  # chains of more rules are not compared rule by rule
@@ -337,9 +337,9 @@ def _runs_on(name: str) -> Rule:
 
 
 def decode_table(family: Family, name: str, info: Info, entries: bytes | Entries) -> Table:
-    """The table that GET_INFO and GET_ENTRIES gave; its chains are decoded as they are used.
+    """The table that GET_INFO and GET_ENTRIES gave; its chains are decoded when they are used.
 
-    Raises ``KernelError`` for a table name that iptables does not have, now, or for a broken entry, at its use.
+    Raises ``KernelError`` for a table name that iptables does not have, and later, at its use, for a broken entry.
     """
     if name not in _PRIORITIES:
         raise KernelError("decode", f"legacy table {name}", reason="no such table")
@@ -348,7 +348,7 @@ def decode_table(family: Family, name: str, info: Info, entries: bytes | Entries
 
 
 def unread_table(family: Family, name: str, info: Info) -> Table:
-    """A table of which only GET_INFO is known: every chain does what nobody can tell."""
+    """A table of which only GET_INFO is known: every chain may do anything."""
     rules = (Rule((OpaqueAction("the table was replaced before it could be read"),)),)
     hooks = {
         hook.upper(): Hook("nat" if name == "nat" else "filter", hook, _PRIORITIES[name][number])

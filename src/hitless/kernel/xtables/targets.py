@@ -1,8 +1,8 @@
-"""Target blobs: one decoder for each extension and revision, and the list of targets that decide nothing.
+"""Targets: one decoder for each extension and revision, and the list of targets that decide nothing.
 
-As in ``matches``: a decoder may raise ``struct.error`` or ``ValueError``; ``extensions.decode_target`` turns that into
-``OpaqueAction``. A target belongs into ``SILENT`` only when, by its kernel source, it always continues with the next
-rule and changes neither the packet's mark nor its translation.
+As in ``matches``, a decoder may raise ``struct.error`` or ``ValueError``; ``extensions.decode_target`` turns that into
+``OpaqueAction``. A target belongs into ``SILENT`` only if, by its kernel source, it always continues with the next rule
+and changes neither the packet's mark nor its translation.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ SILENT = frozenset(
         "ULOG",
     }
 )
-"""Targets that always continue with the next rule and change nothing that rules ask for."""
+"""Targets that always continue with the next rule and change nothing that rules compare."""
 
 
 def silent(name: str, data: bytes) -> str:
-    """The words of a silent target."""
+    """The text of a silent target."""
     if name == "LOG":
         prefix = data[2:32].split(b"\0", 1)[0].decode("utf-8", "replace")
-        words = [f'--log-prefix "{prefix}"'] if prefix else []
-        words += [f"--log-level {data[0]}"] if data and data[0] != _WARNING else []
-        return " ".join(["-j LOG", *words])
+        options = [f'--log-prefix "{prefix}"'] if prefix else []
+        options += [f"--log-level {data[0]}"] if data and data[0] != _WARNING else []
+        return " ".join(["-j LOG", *options])
     if name == "NFLOG" and len(data) >= 80:
         group, prefix = struct.unpack_from("=H", data, 4)[0], data[16:80].split(b"\0", 1)[0].decode("utf-8", "replace")
-        words = [f'--nflog-prefix "{prefix}"'] if prefix else []
-        return " ".join(["-j NFLOG", *words, *([f"--nflog-group {group}"] if group else [])])
+        options = [f'--nflog-prefix "{prefix}"'] if prefix else []
+        return " ".join(["-j NFLOG", *options, *([f"--nflog-group {group}"] if group else [])])
     if name == "TCPMSS" and len(data) >= 2:
         (size,) = struct.unpack_from("=H", data)
         return "-j TCPMSS --clamp-mss-to-pmtu" if size == 0xFFFF else f"-j TCPMSS --set-mss {size}"
@@ -106,7 +106,7 @@ def _range(data: bytes, family: Family) -> tuple[int, Address, Address, tuple[in
 
 
 def _ipv4_range(data: bytes) -> tuple[int, Address, Address, tuple[int, int]]:
-    """The same of a ``nf_nat_ipv4_multi_range_compat``; its addresses and ports are in network order."""
+    """The same for a ``nf_nat_ipv4_multi_range_compat``, whose addresses and ports are in network order."""
     size, flags = struct.unpack_from("=II", data)
     if size != 1:
         raise ValueError("more than one range")
@@ -140,12 +140,12 @@ def _snat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]
 
 
 def _dnat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]) -> tuple[Step, ...]:
-    words = []
+    options = []
     if flags & _MAP_IPS:
-        words.append(f"{first}" if first == last else f"{first}-{last}")
+        options.append(f"{first}" if first == last else f"{first}-{last}")
     if flags & _PROTO:
-        words.append(f":{ports[0]}" if ports[0] == ports[1] else f":{ports[0]}-{ports[1]}")
-    return (Dnat("".join(words)),)
+        options.append(f":{ports[0]}" if ports[0] == ports[1] else f":{ports[0]}-{ports[1]}")
+    return (Dnat("".join(options)),)
 
 
 def _snat_0(data: bytes, family: Family) -> tuple[Step, ...]:

@@ -1,6 +1,7 @@
-"""Match blobs whose answer no packet tells: rates, clocks, hashes, programs, payloads.
+"""Matches whose result a packet does not determine: rates, clocks, hashes, programs, payloads.
 
-Both ways are asked, and the text says what it is, as iptables-save writes it. Structures: the kernel's xt_*.h.
+They become opaque conditions with the text of iptables-save; the evaluator follows both results. Structures: the
+kernel's xt_*.h.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def _hashlimit(data: bytes, revision: int) -> str:
         average, burst, mode = struct.unpack_from("=QQI", data, 256)
     above = "above" if mode & 16 else "upto"
     rate = f"{average} (bytes)" if mode & 32 else _rate(average, scale)
-    listed = ",".join(word for bit, word in _MODES if mode & bit)
-    words = f"-m hashlimit --hashlimit-{above} {rate} --hashlimit-burst {burst}"
+    listed = ",".join(name for bit, name in _MODES if mode & bit)
+    text = f"-m hashlimit --hashlimit-{above} {rate} --hashlimit-burst {burst}"
     label = name.split(b"\0", 1)[0].decode("utf-8", "replace")
-    return words + (f" --hashlimit-mode {listed}" if listed else "") + f" --hashlimit-name {label}"
+    return text + (f" --hashlimit-mode {listed}" if listed else "") + f" --hashlimit-name {label}"
 
 
 def _statistic(data: bytes, family: Family) -> str:
@@ -65,18 +66,18 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 def _time(data: bytes, family: Family) -> str:
     start, stop, day_start, day_stop, month, week, flags = struct.unpack_from("=IIIIIBB", data)
-    words = ["-m time"]
+    text = ["-m time"]
     if (day_start, day_stop) != (0, 86399):
-        words += [f"--timestart {_clock(day_start)} --timestop {_clock(day_stop)}"]
+        text += [f"--timestart {_clock(day_start)} --timestop {_clock(day_stop)}"]
     if month != 0xFFFFFFFE:
-        words += [f"--monthdays {','.join(str(day) for day in range(1, 32) if month >> day & 1)}"]
+        text += [f"--monthdays {','.join(str(day) for day in range(1, 32) if month >> day & 1)}"]
     if week != 0xFE:
-        words += [f"--weekdays {','.join(_DAYS[day - 1] for day in range(1, 8) if week >> day & 1)}"]
-    words += [f"--datestart {_date(start)}"] if start else []
-    words += [f"--datestop {_date(stop)}"] if stop != 0x7FFFFFFF else []
-    words += ["--kerneltz"] if flags & 1 else []
-    words += ["--contiguous"] if flags & 2 else []
-    return " ".join(words)
+        text += [f"--weekdays {','.join(_DAYS[day - 1] for day in range(1, 8) if week >> day & 1)}"]
+    text += [f"--datestart {_date(start)}"] if start else []
+    text += [f"--datestop {_date(stop)}"] if stop != 0x7FFFFFFF else []
+    text += ["--kerneltz"] if flags & 1 else []
+    text += ["--contiguous"] if flags & 2 else []
+    return " ".join(text)
 
 
 def _clock(seconds: int) -> str:
@@ -151,20 +152,20 @@ def _tcpmss(data: bytes, family: Family) -> str:
 
 
 def _ecn(data: bytes, family: Family) -> str:
-    asked, invert, ect = data[0], data[1], data[2]
-    words = ["-m ecn"]
-    words += [f"{negation(invert & 0x10)}--ecn-tcp-ece"] if asked & 0x10 else []
-    words += [f"{negation(invert & 0x20)}--ecn-tcp-cwr"] if asked & 0x20 else []
-    words += [f"{negation(invert & 0x01)}--ecn-ip-ect {ect}"] if asked & 0x01 else []
-    return " ".join(words)
+    tested, invert, ect = data[0], data[1], data[2]
+    text = ["-m ecn"]
+    text += [f"{negation(invert & 0x10)}--ecn-tcp-ece"] if tested & 0x10 else []
+    text += [f"{negation(invert & 0x20)}--ecn-tcp-cwr"] if tested & 0x20 else []
+    text += [f"{negation(invert & 0x01)}--ecn-ip-ect {ect}"] if tested & 0x01 else []
+    return " ".join(text)
 
 
 def _spis(name: str) -> Callable[[bytes, Family], str]:
-    def words(data: bytes, family: Family) -> str:
+    def describe(data: bytes, family: Family) -> str:
         low, high, invert = struct.unpack_from("=IIB", data)
         return f"-m {name} {negation(invert & 1)}--{name}spi {low if low == high else f'{low}:{high}'}"
 
-    return words
+    return describe
 
 
 def _osf(data: bytes, family: Family) -> str:
@@ -180,7 +181,7 @@ def _bare(name: str) -> Callable[[bytes, Family], str]:
     return lambda data, family: f"-m {name}"
 
 
-_WORDS: Mapping[tuple[str, int], Callable[[bytes, Family], str]] = {
+_TEXTS: Mapping[tuple[str, int], Callable[[bytes, Family], str]] = {
     ("limit", 0): _limit,
     ("hashlimit", 1): lambda data, family: _hashlimit(data, 1),
     ("hashlimit", 2): lambda data, family: _hashlimit(data, 2),
@@ -210,11 +211,11 @@ _WORDS: Mapping[tuple[str, int], Callable[[bytes, Family], str]] = {
 }
 
 
-def _opaque(words: Callable[[bytes, Family], str]) -> Callable[[bytes, Family], tuple[Opaque, ...]]:
-    return lambda data, family: (Opaque(words(data, family)),)
+def _opaque(describe: Callable[[bytes, Family], str]) -> Callable[[bytes, Family], tuple[Opaque, ...]]:
+    return lambda data, family: (Opaque(describe(data, family)),)
 
 
 UNPREDICTABLE: Mapping[tuple[str, int], Callable[[bytes, Family], tuple[Opaque, ...]]] = MappingProxyType(
-    {key: _opaque(words) for key, words in _WORDS.items()}
+    {key: _opaque(describe) for key, describe in _TEXTS.items()}
 )
 """Decoders by extension name and revision."""
