@@ -1,11 +1,11 @@
-"""What the agent reaches: restarts, transitions, start, repair, heal, and side by side with flannel's stand-ins.
+"""Measures the agent: restarts, transitions, start, repair, healing, and a comparison with flannel's stand-ins.
 
     python bench/agent.py [restarts] [transitions] [start] [repair] [reload] [heal] [compare] [--restarts 1000]
                           [--backend nft …]
     python bench/agent.py --beside COMMIT [--backend nft …] [--rounds 10]
 
-Without a name, everything; every part for iptables-nft, iptables-legacy and native nftables, in both families. All in
-lab namespaces; root is needed. Prints the machine, the figures and what was asked; ends with 1 where one was missed
+Without a name, all parts; each for iptables-nft, iptables-legacy and native nftables, in both families. All in lab
+namespaces; root is needed. Prints the machine, the figures and the required bounds; ends with 1 where one was missed
 (figures in milliseconds depend on the machine's load, which is printed too).
 
 restarts     with an unchanged configuration, SIGTERM and SIGKILL, under traffic; the kernel's events are counted
@@ -67,11 +67,11 @@ failures: list[str] = []
 _DAMAGES = ("flush-chain", "delete-jump", "accept-in-front", "flush-nat", "flush-ruleset", "wrong-subnet")
 
 
-def require(holds: bool, words: str) -> None:
+def require(holds: bool, bound: str) -> None:
     """Print a bound and whether it was met."""
-    print(f"    {'ok    ' if holds else 'MISSED'} {words}", flush=True)
+    print(f"    {'ok    ' if holds else 'MISSED'} {bound}", flush=True)
     if not holds:
-        failures.append(words)
+        failures.append(bound)
 
 
 def restarts(backend: Backend, count: int, rate: int) -> None:
@@ -123,9 +123,9 @@ def transitions(backend: Backend, family: Family, rate: int) -> None:
             agent.end(signal.SIGKILL)
             sent, lost = traffic.end()
             total = [total[0] + sent, total[1] + lost, max(total[2], *tables.values(), 0)]
-            words = ", ".join(f"{name} {number}" for name, number in sorted(tables.items())) or "none"
+            counts = ", ".join(f"{name} {number}" for name, number in sorted(tables.items())) or "none"
             carried = "yes" if state.carries else "no"
-            print(f"    {state.name:46} | {carried:3} | {words} | {lost} of {sent:,}", flush=True)
+            print(f"    {state.name:46} | {carried:3} | {counts} | {lost} of {sent:,}", flush=True)
         far.end()
     where = f"{backend.value} {family.value}, {len(states)} start states"
     require(total[1] == 0, f"{where}: {total[1]} lost of {total[0]:,} at {rate:,}/s (asked: 0)")
@@ -169,7 +169,7 @@ def start(backend: Backend, services: int) -> None:
 
 
 def _while_reading(lab: Lab) -> list[float]:
-    """From the event of a damage to its repair, by the agent's log, while it still reads everybody's rules."""
+    """From the event of a damage to its repair, by the agent's log, while it still reads the rules of all programs."""
     fault, found = FAULTS["flush-chain"](SabotageTarget.of(lab.cluster, lab.nodes[0])), list[float]()
     for _ in range(5):
         agent = Agent(lab)
@@ -178,7 +178,7 @@ def _while_reading(lab: Lab) -> list[float]:
             end, repaired = time.monotonic() + 30.0, list[float]()
             while len(repaired) < number and time.monotonic() < end:
                 time.sleep(0.01)
-                repaired = [one["milliseconds"] for one in list(agent.said) if one["event"] == "repaired"]
+                repaired = [one["milliseconds"] for one in list(agent.log) if one["event"] == "repaired"]
         found += repaired
         agent.end(signal.SIGTERM)
         require(agent.process.returncode == 0, "ended by SIGTERM in the middle of that: exit code 0")
@@ -197,11 +197,11 @@ def repair(backend: Backend, count: int) -> None:
             name = names[number % len(names)]
             known = len(watching.events)
             FAULTS[name](target).act()
-            time.sleep(2.0)  # no faster than a fight is answered at once, and than a reload is over
+            time.sleep(2.0)  # seldom enough for repairs without a fight's delay, and until a reload is over
             gaps = [event for event in watching.events[known:] if event["type"] == "gap"]
             spans.setdefault(name, []).extend((one["end"] - one["begin"]) / 1e6 for one in gaps)
         watching.end()
-        fights = sum(one["event"] == "fight" for one in agent.said)
+        fights = sum(one["event"] == "fight" for one in agent.log)
         agent.end(signal.SIGTERM)
     every = sorted(span for found in spans.values() for span in found)
     for name, found in spans.items():
@@ -209,7 +209,7 @@ def repair(backend: Backend, count: int) -> None:
         print(f"    {name:18} {len(found):4} gaps: p50 {found[len(found) // 2]:.1f} ms, worst {found[-1]:.1f} ms")
     p99 = every[int(len(every) * 0.99)]
     print(
-        f"  {backend.value}: {count} damages, {len(every)} gaps, {fights} fights told of; "
+        f"  {backend.value}: {count} damages, {len(every)} gaps, {fights} fights reported; "
         f"p50 {every[len(every) // 2]:.1f} ms"
     )
     require(len(every) >= count, f"{backend.value}: every damage was seen to open a gap, and each was closed")
@@ -224,7 +224,7 @@ def compare(rounds: int, rate: int) -> None:
     result = json.loads(done.stdout)
     extra = {name: measure(name) for name in agents}
     head = ("agent", "restarts", "lost", "of", "poisoned", "gaps", "gap ms", "ready ms", "RSS MB", "commands")
-    print("  " + " ".join(f"{word:>12}" for word in head))
+    print("  " + " ".join(f"{title:>12}" for title in head))
     for row in result["agents"]:
         name = row["agent"]
         ready, rss, commands = extra[name]
@@ -241,7 +241,7 @@ def measure(name: str) -> tuple[float, float, int]:
     with building.up(LabPlan()) as lab, counted() as (folder, count):
         node = lab.nodes[0]
         agent = named(name)
-        told = {**environment(lab.plan, node), "PATH": f"{folder}:{os.environ['PATH']}"}
+        variables = {**environment(lab.plan, node), "PATH": f"{folder}:{os.environ['PATH']}"}
         for attempt in range(2):
             before = count()
             ready = node.root / agent.readiness.what.lstrip("/") if agent.readiness.kind == "file" else None
@@ -249,7 +249,7 @@ def measure(name: str) -> tuple[float, float, int]:
                 ready.unlink(missing_ok=True)
             begun = time.monotonic()
             process = processes.start(
-                processes.command_in(node.namespace, agent.command(lab.plan, node)), environment=told
+                processes.command_in(node.namespace, agent.command(lab.plan, node)), environment=variables
             )
             while not (ready.exists() if ready is not None else answers(node.namespace, agent.readiness.what)):
                 time.sleep(0.005)
@@ -280,7 +280,7 @@ def answers(namespace: Namespace, url: str) -> bool:
 
 
 def parts(options: argparse.Namespace, backends: Sequence[Backend]) -> dict[str, Callable[[], None]]:
-    """Every part by its name."""
+    """The parts by name."""
 
     def each(run: Callable[[Backend], None]) -> Callable[[], None]:
         def run_each() -> None:
@@ -305,7 +305,7 @@ def parts(options: argparse.Namespace, backends: Sequence[Backend]) -> dict[str,
 
 
 def main() -> int:
-    """Run what is asked for."""
+    """Run the chosen parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="restarts, transitions, start, repair, reload, heal, compare")
     parser.add_argument("--backend", action="append", choices=[str(one) for one in Backend])
@@ -329,7 +329,7 @@ def main() -> int:
         for name in options.what or ((), known)[not options.beside]:
             print(name, flush=True)
             known[name]()
-    print(f"{len(failures)} missed" + "".join(f"\n  {words}" for words in failures))
+    print(f"{len(failures)} missed" + "".join(f"\n  {bound}" for bound in failures))
     return 1 if failures else 0
 
 

@@ -1,8 +1,8 @@
 """After a gap: when do the flows that were bound in it work again, and was any other connection touched?
 
 The agent is held still (SIGSTOP) while the chain is flushed and pods begin flows of UDP and TCP, which get a binding
-without translation; then it goes on. UDP flows knock all the time: what is measured is the last packet of each that
-was not answered, from the moment at which the rules were back (as ``hitless watch`` saw their commit). Every other
+without translation; then it goes on. UDP flows send all the time: measured is the last packet of each that was not
+answered, from the moment at which the rules were back (as ``hitless watch`` saw their commit). Every other
 entry of the connection table must be there afterwards, with the same id. Part of bench/agent.py.
 """
 
@@ -70,7 +70,7 @@ class Knocker:
         self._thread.join()
 
     def last_unanswered(self, until: int) -> list[int]:
-        """Of each flow, when the last packet was sent that nobody answered; 0: all were."""
+        """For each flow, when the last unanswered packet was sent; 0: all were answered."""
         return [
             max((t for t in sent if t < until and t not in answered), default=0)
             for sent, answered in zip(self.sent, self.answered, strict=True)

@@ -1,4 +1,4 @@
-"""What bench/agent.py measures with: an agent in a lab's node, traffic, an independent watch, and the kernel's events.
+"""The instruments of bench/agent.py: an agent in a lab's node, traffic, an independent watch, the kernel's events.
 
 Promise: everything runs in the lab's namespaces; times are of one clock (hitless.kernel.clock); the watch and the event
 counters share no code with the agent's own loop.
@@ -65,14 +65,14 @@ class Agent:
         self.begun = time.monotonic()
         self.process = processes.start(command, stderr=subprocess.PIPE, environment=environment(lab.plan, node))
         self.changes = 0
-        self.said: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if not line.startswith(b"{"):
                 raise SystemExit(f"the agent: {line.decode()}{self.process.stderr.read().decode()}")
-            said = json.loads(line)
-            self.changes += said["event"] == "change"
-            if said["event"] == "ready":
+            event = json.loads(line)["event"]
+            self.changes += event == "change"
+            if event == "ready":
                 break
         else:
             raise SystemExit("the agent did not become ready")
@@ -83,7 +83,7 @@ class Agent:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.said.append(json.loads(line))
+            self.log.append(json.loads(line))
 
     def rss(self) -> int:
         """Resident kilobytes."""
@@ -106,7 +106,7 @@ class Agent:
         end = last = time.monotonic() + until
         found: list[float] = []
         while time.monotonic() < (last + quiet if found else end):
-            now = [one["milliseconds"] for one in list(self.said) if one["event"] == "repaired"]
+            now = [one["milliseconds"] for one in list(self.log) if one["event"] == "repaired"]
             if len(now) > len(found):
                 found, last = now, time.monotonic()
             time.sleep(0.01)
@@ -124,10 +124,10 @@ class Agent:
 class Stream:
     """One of our tools with ``--json`` in a namespace; ``events`` grows while it runs."""
 
-    def __init__(self, namespace: Namespace, words: Sequence[str], keep: Sequence[str] = ()) -> None:
-        self.process = processes.start([*HITLESS, *words], namespace=namespace, stdout=subprocess.PIPE)
+    def __init__(self, namespace: Namespace, arguments: Sequence[str], keep: Sequence[str] = ()) -> None:
+        self.process = processes.start([*HITLESS, *arguments], namespace=namespace, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
-        self.process.stdout.readline()  # its header: it is there
+        self.process.stdout.readline()  # its header: it runs
         self.events: list[dict[str, Any]] = []
         self._keep = frozenset(keep)
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -141,7 +141,7 @@ class Stream:
                 self.events.append(event)
 
     def end(self) -> list[dict[str, Any]]:
-        """Stop it; everything that it said."""
+        """Stop it; returns its events."""
         self.process.terminate()
         self.process.wait()
         self._thread.join()
@@ -152,7 +152,7 @@ class Stream:
 
 def farend(lab: Lab, families: Sequence[Family]) -> Stream:
     """The far end that answers probes."""
-    bind = [word for family in families for word in ("--bind", str(lab.far_end.addresses[family][0]))]
+    bind = [argument for family in families for argument in ("--bind", str(lab.far_end.addresses[family][0]))]
     return Stream(lab.far_end.namespace, ["farend", "--json", *bind])
 
 
@@ -162,9 +162,9 @@ class Traffic:
     def __init__(self, lab: Lab, rate: int, families: Sequence[Family]) -> None:
         addresses = [str(lab.far_end.addresses[family][0]) for family in families]
         to = [f"farend://[{address}]" if ":" in address else f"farend://{address}" for address in addresses]
-        words = [word for url in to for word in ("--to", url)]
+        targets = [argument for url in to for argument in ("--to", url)]
         kind = "dual" if len(families) > 1 else families[0].value
-        line = ["probe", "--json", "--rate", str(rate), "--family", kind, "--mix", "tcp=1,udp=1", *words]
+        line = ["probe", "--json", "--rate", str(rate), "--family", kind, "--mix", "tcp=1,udp=1", *targets]
         self._probe = Stream(lab.pods[0].namespace, line, keep=("attempts",))
 
     @property
@@ -180,8 +180,8 @@ class Traffic:
 
 def watch(lab: Lab, families: Sequence[Family]) -> Stream:
     """The rules' watch in the first node: its gaps are those that the kernel committed."""
-    words = [word for family in families for word in ("--network", str(lab.plan.network(family)))]
-    return Stream(lab.nodes[0].namespace, ["watch", "--json", *words], keep=("gap", "state"))
+    networks = [argument for family in families for argument in ("--network", str(lab.plan.network(family)))]
+    return Stream(lab.nodes[0].namespace, ["watch", "--json", *networks], keep=("gap", "state"))
 
 
 class Changes:
@@ -225,7 +225,7 @@ class Changes:
             for event in netlink.messages(data):
                 if event.type in (_NEWNEIGH, _DELNEIGH):
                     (state,) = struct.unpack_from("=H", event.payload, 8)
-                    routes += bool(state & _PERMANENT)  # others age by themselves
+                    routes += bool(state & _PERMANENT)  # the kernel changes the others itself
                 else:
                     routes += 1
         found = dump.generation(self._control) - self._generation
@@ -236,7 +236,7 @@ class Changes:
 
 
 class Saved:
-    """A node's rules as they are now, to be put back whole."""
+    """A node's current rules, to be restored later."""
 
     def __init__(self, lab: Lab) -> None:
         self._namespace = lab.nodes[0].namespace
@@ -250,7 +250,7 @@ class Saved:
         self._other = "legacy" if kind == "nft" else "nft"
 
     def restore(self) -> None:
-        """Every table as it was; nothing of anybody else's; an empty connection table."""
+        """Restore every table, remove all other tables, and empty the connection table."""
         listed = processes.run(["nft", "list", "tables"], namespace=self._namespace).stdout.splitlines()
         natives = [line for line in listed if " flannel-" in line]
         if natives:
@@ -267,7 +267,7 @@ class Saved:
 
 
 def write(namespace: Namespace, backend: Backend, family: Family, text: str) -> None:
-    """A text, by the real program."""
+    """Write a text by the real program."""
     if backend is Backend.NFTABLES:
         processes.run(["nft", "-f", "-"], namespace=namespace, stdin=text)
     else:
@@ -276,7 +276,7 @@ def write(namespace: Namespace, backend: Backend, family: Family, text: str) -> 
 
 
 def forget(namespace: Namespace, family: Family) -> None:
-    """Empty the connection table, so that each state is tried by flows of its own."""
+    """Empty the connection table, so that each start state is tested with new flows."""
     table = Conntrack(namespace)
     for entry in list(table.dump(family)):
         table.delete(family, entry)
@@ -300,7 +300,7 @@ class Echo:
         self._datagrams.settimeout(0.2)
         self._datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._listener = sock(namespace, address, port, socket.SOCK_STREAM)
-        self._listener.listen(1024)  # the kernel shakes hands; nobody needs to accept
+        self._listener.listen(1024)  # the kernel completes the handshake; accept() is not needed
         self._open = True
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()

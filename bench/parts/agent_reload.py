@@ -1,7 +1,7 @@
 """A firewall's reload by single commands beside the agent: do they succeed, and what do pods notice?
 
-The script is what distributions' and people's scripts do: for each program and table flush, delete the chains, then
-rules of its own. Every command is counted that ends with an error; gaps are those that ``hitless watch`` saw.
+The script does what distributions' and administrators' scripts do: for each program and table flush, delete the chains,
+then rules of its own. Every command is counted that ends with an error; gaps are those that ``hitless watch`` saw.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ done
 
 
 def reloads(backend: Backend, count: int, rate: int, require: Callable[[bool, str], None]) -> None:
-    """Many reloads under traffic, with the pauses that people make."""
+    """Many reloads under traffic, with realistic pauses."""
     failed, spans = 0, []
     script = _SCRIPT.format(backend if backend is not Backend.NFTABLES else Backend.NFT)
     with building.up(LabPlan(family="dual", backend=backend)) as lab:
@@ -41,7 +41,7 @@ def reloads(backend: Backend, count: int, rate: int, require: Callable[[bool, st
             done = processes.run(["sh", "-c", script], namespace=lab.nodes[0].namespace, check=False)
             spans.append(time.monotonic() - begun)
             failed += done.stdout.count("failed: ")
-            time.sleep(0.3 + number % 5 * 0.5)  # some come while the bridge of the one before stands
+            time.sleep(0.3 + number % 5 * 0.5)  # some come while the bridge of the previous one is in place
         time.sleep(2.0)
         sent, lost = traffic.end()
         watching.end()

@@ -1,7 +1,7 @@
 """Prometheus' text format (0.0.4), for both daemons' /metrics and for a drill's report.
 
-Problem: three renderers escape in three ways. Promise: HELP and TYPE for every name, in the order given; label values
-are cleaned, bounded in length and escaped; two samples that are the same after that become one, the later one.
+Problem: several renderers would escape differently. Promise: HELP and TYPE for every name, in the order given; label
+values are cleaned, bounded in length and escaped; two samples that are the same after that become one, the later one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
 
 def label_text(value: str) -> str:
-    """A label's value as it is exposed: what differs only beyond that is the same series."""
+    """A label's value as it is exposed: values that differ only beyond its length are one series."""
     return clean(value, LONGEST_LABEL)
 
 

@@ -1,9 +1,9 @@
-"""A stream for the log that nobody waits for.
+"""A log stream that never blocks its writer.
 
-Problem: a container's or a journal's log is a pipe, and a reader that stops (a full disk is enough) blocks whoever
-writes to it: a daemon's loop would stand still just when the node is in trouble. Promise: ``write`` never waits; a
-thread writes the lines in their order; what does not fit into the queue is counted, and the count is written when there
-is room again. At the end what is queued is written as far as that goes within a moment. Next stage: people.
+Problem: the log of a container or a systemd unit is a pipe. When its reader stops (a full disk is enough), writing to
+it blocks: a daemon's loop would hang just when the node has a problem. Promise: ``write`` never waits; a thread writes
+the lines in order. Lines that do not fit into the queue are counted, and the count is written when there is room again.
+At the end, queued lines are written within a second, as far as possible.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from io import TextIOBase
 __all__ = ["LineWriter"]
 
 _MOST = 1000  # lines; about as much as a pipe holds
-_PATIENCE = 1.0  # seconds for what is still queued at the end
+_PATIENCE = 1.0  # seconds for lines that are still queued at the end
 
 
 class LineWriter(TextIOBase):
-    """Text on its way to a file descriptor; a context manager.
+    """Writes text to a file descriptor; a context manager.
 
-    Not to a stream: whoever waits inside of one holds its lock, and Python does not end while that is so.
+    Not to a stream object: a thread that waits inside one holds its lock, and then Python cannot exit.
     """
 
     def __init__(self, descriptor: int, most: int = _MOST) -> None:
@@ -59,14 +59,11 @@ class LineWriter(TextIOBase):
                 data = text.encode("utf-8", "backslashreplace")
                 while data:
                     data = data[os.write(self._descriptor, data) :]
-            except (
-                OSError,
-                MemoryError,
-            ):  # nobody reads it any more, or its disk is full: the rules matter more than the log
+            except (OSError, MemoryError):  # no reader any more, or a full disk: the rules matter more than the log
                 continue
 
     def close(self) -> None:
-        """Write what is queued, as far as somebody reads it now."""
+        """Write the queued lines, as far as they are read now."""
         if not self.closed:
             try:
                 self._queue.put(None, timeout=_PATIENCE)

@@ -1,7 +1,7 @@
-"""The stable code of every event in the daemons' logs: what dashboards and alerts match, whatever the event is called.
+"""The stable code of every event in the daemons' logs, which dashboards and alerts match.
 
-Promise: a code never changes its meaning and is never used again for another event; a test looks for events that have
-none. The codes are listed in docs/events.md.
+Promise: an event may be renamed, but its code never changes its meaning and is never used for another event; a test
+finds events without a code. The codes are listed in docs/events.md.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ FORMER: Mapping[str, str] = MappingProxyType(
         "rules not read": "cannot look",
     }
 )
-"""What events were called before they were renamed; their lines have it as ``former_event`` until version 0.3."""
+"""Former names of events; their lines have them as ``former_event`` until version 0.3."""
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 
 def code_of(event: str) -> str:
-    """The event's code; of one that is not listed (an architecture test finds it) the letters of its name."""
+    """The event's code; for an event that is not listed (an architecture test finds it), its name in lower case."""
     return CODES.get(event) or _OTHER.sub("_", event.lower()).strip("_")

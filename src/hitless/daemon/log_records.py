@@ -1,7 +1,7 @@
-"""A record as the facts of a log line: the same for both daemons.
+"""Converts a record to a log line: the same for both daemons.
 
-Promise: a record's type is the line's event; its ``code``, the reason for machines, is ``reason_code`` there, because
-``code`` is the event's own; its time is the line's. Next stage: ``logs``.
+Promise: a record's type becomes the line's event. The record's ``code`` becomes ``reason_code``, because a line's
+``code`` is that of its event. The record's time is left out, as the line has its own. Next stage: ``logs``.
 """
 
 from __future__ import annotations

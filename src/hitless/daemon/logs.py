@@ -1,13 +1,16 @@
 """Structured logs: one JSON object a line, one line for each decision, record and failure.
 
-Problem: a failure that repeats every five seconds buries everything else, and what repeats ten times a second fills the
-node's disk; but two gaps are two gaps, although the words are the same. Promise: each line has ``time``, ``level``,
-``event``, the event's stable ``code``, and its facts; no fact takes the place of one of these. A failure (``warning``,
-``error``) is known by its event and facts: the same one again within a minute is counted, not printed. Records
-(``notice``, ``info``) are all printed, up to sixty a minute of one kind, and counted from there. What a line is about
-(``_IDENTITY``: the family, the networks, the file, …) is never left out of the comparison; numbers and times elsewhere
-are. The count appears as ``repeated_before`` in the next line of its kind, or as an event ``repeated`` when its minute
-is over. What is written is flushed.
+Problem: a failure that repeats every five seconds buries everything else, and one that repeats ten times a second fills
+the node's disk; but two gaps must be two lines, even if their texts are equal. Promise:
+
+- Each line has ``time``, ``level``, ``event``, the event's stable ``code``, and its facts; no fact replaces one of
+these. - A failure (``warning``, ``error``) that repeats within a minute is counted, not printed. - Records (``notice``,
+``info``) are all printed, up to sixty a minute of one kind, and counted from there. - Lines are of one kind if event
+and facts agree. Numbers and times do not count, except in facts that identify the
+  subject (``_IDENTITY``: the family, the networks, the file, …).
+- The count appears as ``repeated_before`` in the next line of its kind, or as an event ``repeated`` after a minute.
+
+Every line is flushed.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ Fact = str | int | float | bool | list[str] | dict[str, object] | None
 
 
 class Stream(Protocol):
-    """What lines are written to."""
+    """The target of log lines."""
 
     def write(self, text: str, /) -> int: ...
 
@@ -42,18 +45,18 @@ _NUMBERS = re.compile(r"[0-9]+")
 _IDENTITY = frozenset(
     {"backend", "family", "fields", "flags", "kind", "network", "networks", "path", "place", "subnets", "where"}
 )
-"""Facts that say what a line is about: two lines that differ in one of them are never the same."""
+"""Facts that identify a line's subject: two lines that differ in one of them are never of one kind."""
 _OWN = frozenset({"time", "level", "event", "former_event", "code", "node"})
-"""What a line has of itself; a fact of that name is written with ``fact_`` in front."""
-_WINDOW = 60.0  # seconds for which what is the same is looked upon as a repetition
-_OFTEN = 60  # lines of one kind in that time, of what counts each time
-_MOST_LINES = 1000  # of all kinds, in that time
-_MOST_KINDS = 256  # that are remembered: names from outside are part of a kind
+"""Reserved names; a fact of such a name is written with ``fact_`` in front."""
+_WINDOW = 60.0  # seconds within which an equal line is a repetition
+_OFTEN = 60  # records of one kind in that time
+_MOST_LINES = 1000  # of all kinds in that time
+_MOST_KINDS = 256  # that are remembered: a kind contains names from outside
 
 
 @dataclass(slots=True)
 class _Kind:
-    """Lines that say the same: since when, how many were printed, and how many were only counted."""
+    """Equal lines: since when, how many were printed, and how many were only counted."""
 
     event: str
     reason: str
@@ -73,7 +76,7 @@ class Log:
         self._node = node
         self._monotonic = monotonic
         self._kinds: dict[str, _Kind] = {}
-        self._since, self._lines, self._unsaid = -math.inf, 0, 0  # of all kinds, in this minute
+        self._since, self._lines, self._unprinted = -math.inf, 0, 0  # of all kinds, in this minute
         self._lock = threading.Lock()
 
     def debug(self, event: str, **facts: Fact) -> None:
@@ -86,19 +89,19 @@ class Log:
         self._bounded("info", event, facts, _OFTEN)
 
     def notice(self, event: str, **facts: Fact) -> None:
-        """Something happened that counts each time."""
+        """A record: each occurrence counts."""
         self._bounded("warning", event, facts, _OFTEN)
 
     def warning(self, event: str, **facts: Fact) -> None:
-        """Something is wrong and is being dealt with."""
+        """A problem that the daemon handles itself."""
         self._bounded("warning", event, facts, 1)
 
     def error(self, event: str, **facts: Fact) -> None:
-        """Something is wrong, and somebody has to repair it."""
+        """A problem that an operator has to fix."""
         self._bounded("error", event, facts, 1)
 
     def close(self) -> None:
-        """Write what was only counted."""
+        """Write the counts that are not written yet."""
         with self._lock:
             self._sweep(math.inf)
 
@@ -120,7 +123,7 @@ class Log:
                 kind.counted += 1 + before
                 return
             if not self._room(now):
-                self._unsaid += 1 + before
+                self._unprinted += 1 + before
                 return
             kind.printed += 1
             for one in self._kinds.values():
@@ -129,24 +132,25 @@ class Log:
             self._write(level, event, {**facts, "repeated_before": before} if before else facts)
 
     def _room(self, now: float) -> bool:
-        """Whether this minute may have another line, of whatever kind: names from outside may make each one new."""
+        """Whether another line of any kind may be written in this minute: names from outside could make each a new
+        kind."""
         if now - self._since >= _WINDOW:
-            unsaid, self._unsaid = self._unsaid, 0
+            unprinted, self._unprinted = self._unprinted, 0
             self._since, self._lines = now, 0
-            if unsaid:
-                self._write("warning", "repeated", {"of": "lines of any kind", "times": unsaid})
+            if unprinted:
+                self._write("warning", "repeated", {"of": "lines of any kind", "times": unprinted})
         self._lines += 1
         return self._lines <= _MOST_LINES
 
     def _sweep(self, now: float) -> None:
-        """Forget what is over; the kinds stand in the order of their beginnings."""
+        """Forget kinds whose minute is over; they are ordered by their first line."""
         while self._kinds and now - next(iter(self._kinds.values())).since >= _WINDOW:
             self._forget(next(iter(self._kinds)), now)
 
     def _forget(self, key: str, now: float) -> None:
         kind = self._kinds.pop(key)
         if kind.counted and not self._room(now):
-            self._unsaid += kind.counted
+            self._unprinted += kind.counted
         elif kind.counted:
             self._write("warning", "repeated", {"of": kind.event, "reason": kind.reason, "times": kind.counted})
 
@@ -166,13 +170,12 @@ class Log:
             self._stream.write(in_json(json.dumps({**line, **kept}, ensure_ascii=False)) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
-            # nobody reads it any more, or its disk is full: the rules matter more than the log
+            # no reader any more, or a full disk: the rules matter more than the log
             self._verbosity = 0
 
 
 def _key(level: str, event: str, facts: dict[str, Fact]) -> str:
-    """Equal for lines that say the same. A number or a time that differs makes nothing new of it; another family, or
-    another file, does."""
+    """Equal for lines of one kind: numbers and times may differ, but not the family, the file and so on."""
     about = sorted((name, str(value)) for name, value in facts.items() if name in _IDENTITY)
     rest = sorted((name, str(value)) for name, value in facts.items() if name not in _IDENTITY)
     return f"{level} {event} {about} {_NUMBERS.sub('#', str(rest))}"

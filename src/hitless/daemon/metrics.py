@@ -1,8 +1,8 @@
 """A daemon's counters and gauges.
 
-Problem: Prometheus' client library costs 10 MB and 0.1 s of start, and a daemon has a dozen numbers. Promise: only
-metrics of the given catalogue; the series of each are bounded (a writer's name comes from outside), the rest is counted
-as "other". One thread writes, one reads; numbers are plain.
+Problem: Prometheus' client library costs 10 MB and 0.1 s of start, and a daemon has a dozen metrics. Promise: only the
+metrics of the given catalogue exist; the number of series of each is bounded (writers' names come from outside), and
+the rest is counted as "other". One thread writes, another may read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Metrics:
         series[key] = value
 
     def value(self, name: str, **labels: str) -> float:
-        """The number as it is; 0 where there is none."""
+        """The current value; 0 where there is none."""
         return self._values.get(name, {}).get(_key(labels), 0.0)
 
     def total(self, name: str) -> float:

@@ -12,7 +12,7 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """Tells the service manager, where there is one; a manager that cannot be reached is no error of ours."""
+    """Sends notifications to the service manager, if there is one; failures are ignored."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
@@ -26,7 +26,7 @@ class Notifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                sender.setblocking(False)  # where a manager stands still and its queue is full, the rules go on
+                sender.setblocking(False)  # a manager that hangs with a full queue must not block us
                 sender.sendto("\n".join(clean(line) for line in lines).encode(), address)
         except OSError:
             return

@@ -1,12 +1,17 @@
-"""A small HTTP server for /healthz and /metrics that strangers cannot hold up.
+"""A small HTTP server for /healthz and /metrics that other clients cannot block.
 
-Problem: the kubelet restarts a daemon whose /healthz is silent, and anybody who reaches the port can open connections.
-Promise: one thread; at most ``VISITORS`` connections (fewer where this process may open few files, so that the work of
-the daemon never runs out of descriptors), and who has to go is chosen by ``hitless.kernel.visitors``; a request has
-``PATIENCE`` seconds in all, from connecting to the last byte of the answer, and ``HEAD_LIMIT`` bytes; GET and HEAD
-only; one request a connection. A long page is made at most every ``FRESH`` seconds. Connections that wait while there
-is no descriptor left are tried again later, without spinning. Nothing that a visitor does is logged by itself:
-``Server`` counts, and tells ``say`` at most once a minute. The standard library's own server has none of these bounds.
+Problem: the kubelet restarts a daemon whose /healthz does not answer, and every client that reaches the port can open
+connections. Promise:
+
+- One thread; at most ``VISITORS`` connections, fewer where this process may open few files, so that the daemon itself
+  never runs out of descriptors. ``hitless.kernel.visitors`` chooses which connection is closed for a new one.
+- A request has ``PATIENCE`` seconds from connecting to the last byte of the answer, and ``HEAD_LIMIT`` bytes. Only GET
+  and HEAD; one request for each connection.
+- A long page is rendered at most every ``FRESH`` seconds.
+- While no descriptor is left, connections are accepted later, without a busy loop.
+- Single connections are not logged: closed ones are counted, and reported to ``say`` at most once a minute.
+
+The standard library's server has none of these bounds.
 """
 
 from __future__ import annotations
@@ -31,17 +36,19 @@ PATIENCE = 5.0
 HEAD_LIMIT = 8192
 FRESH = 0.1
 _COSTLY = 1000  # characters; shorter pages are made anew each time
-_LEAVING = 1.0  # seconds for which an answered visitor may still send what nobody reads, before it is reset
-_DESCRIPTORS = 4096  # what the soft limit is raised to: a shell's and most units' 1,024 is little with 64 visitors
+_LEAVING = 1.0  # seconds after the answer until the connection is reset, if the client does not close it
+_DESCRIPTORS = 4096  # the soft limit is raised to this: the usual 1,024 is little with 64 connections
 _BACKLOG = 1024
 _BURST = 64  # accepts in a turn
-_UNREAD = 16  # reads of what nobody asked for, before an answered visitor is reset
-_PAUSE = 0.005  # seconds after a full burst: 12,800 connections a second, and the work gets its turn in between
+_UNREAD = 16  # reads of unexpected data after the answer, before the connection is reset
+_PAUSE = (
+    0.005  # seconds after a full burst: 12,800 connections a second, and the daemon's other threads get time in between
+)
 _NO_ROOM = 0.25  # seconds until accept is tried again when there was no descriptor
-_QUIET = 60.0  # seconds between two words about visitors
+_QUIET = 60.0  # seconds between two reports about closed connections
 _REQUEST = re.compile(rb"(GET|HEAD) (?:http://[^/ ]*)?(/[!-~]*) HTTP/1\.[0-9]\r?\n")
 _END = re.compile(rb"\r?\n\r?\n")
-_WORDS = {
+_PHRASES = {
     200: "OK",
     400: "Bad Request",
     404: "Not Found",
@@ -74,7 +81,7 @@ class _Visitor:
 
 
 class Server:
-    """One listening address. ``page`` makes the answer for a path, in this server's thread; what it raises is a 500."""
+    """One listening address. ``page`` renders a path, in this server's thread; an exception becomes a 500."""
 
     def __init__(
         self,
@@ -97,10 +104,10 @@ class Server:
         for fd in self._listeners:
             self._epoll.register(fd, select.EPOLLIN)
         self._deaf_until: float | None = None
-        self._told = float("-inf")
-        self._untold = 0
+        self._reported_at = float("-inf")
+        self._unreported = 0
         self.turned_away = 0
-        """Connections that had to go for others, were too slow, or could not be taken."""
+        """Connections that were closed for others, were too slow, or could not be accepted."""
 
     @property
     def port(self) -> int:
@@ -108,16 +115,16 @@ class Server:
         return int(next(iter(self._listeners.values())).getsockname()[1])
 
     def run(self) -> None:
-        """Serve until ``stop``; for a thread of its own, which nothing that goes wrong in a turn ends."""
+        """Serve until ``stop``; for a thread of its own, which goes on after any error."""
         going = True
         while going:
             try:
                 going = self._turn()
-            except Exception as error:  # noqa: BLE001 - a thread's border: without it /healthz would be silent for ever
+            except Exception as error:  # noqa: BLE001 - the thread's outermost handler: without it /healthz would never answer again
                 for visitor in self._visitors:
                     self._end(visitor)
-                self._untold += 1
-                self._tell(self._now(), f"all connections were closed: {type(error).__name__}: {error}; ")
+                self._unreported += 1
+                self._report(self._now(), f"all connections were closed: {type(error).__name__}: {error}; ")
                 time.sleep(_NO_ROOM)
 
     def stop(self) -> None:
@@ -126,7 +133,7 @@ class Server:
             self._waker.send(b"x")
 
     def close(self) -> None:
-        """Give everything back; after ``run`` has ended."""
+        """Close everything; after ``run`` has ended."""
         for visitor in self._visitors:
             self._end(visitor)
         for sock in (*self._listeners.values(), self._wake, self._waker):
@@ -141,7 +148,7 @@ class Server:
         due += [self._deaf_until] if self._deaf_until is not None else []
         events = self._epoll.poll(max(0.0, min(due) - now) if due else None)
         now = self._now()
-        # whoever is here is served before anybody new is let in: it may have to go for them
+        # connections that exist are served before new ones, for which they may have to be closed
         for fd, mask in sorted(events, key=lambda event: event[0] in self._listeners):
             if fd == self._wake.fileno():
                 return False
@@ -171,7 +178,7 @@ class Server:
                     self._deaf_until = now + _NO_ROOM
                     for fd in self._listeners:
                         self._epoll.unregister(fd)
-                return  # else: that connection was gone before it was taken
+                return  # else: that connection was gone before it was accepted
             sock.setblocking(False)
             visitor = _Visitor(sock, now + PATIENCE)
             leaving = self._visitors.admit(source_of(sender), visitor)
@@ -185,7 +192,7 @@ class Server:
                 self._turned_away(1, now)
                 self._end(visitor)
                 continue
-            self._serve(visitor, select.EPOLLIN, now)  # a request that came along is answered at once
+            self._serve(visitor, select.EPOLLIN, now)  # the request may be there already
         time.sleep(_PAUSE)
 
     def _serve(self, visitor: _Visitor, mask: int, now: float) -> None:
@@ -209,7 +216,7 @@ class Server:
                 self._send(visitor, now)
         except BlockingIOError:
             return
-        except OSError:  # it went away
+        except OSError:  # the client went away
             self._end(visitor)
 
     def _send(self, visitor: _Visitor, now: float) -> None:
@@ -248,7 +255,7 @@ class Server:
             return page
         try:
             page = self._page(path)
-        except Exception as error:  # noqa: BLE001 - a page that cannot be made must not end the server: it is a 500
+        except Exception as error:  # noqa: BLE001 - a page that fails must not end the server: it is a 500
             page = Page(500, f"{type(error).__name__}\n")
         if len(page.text) > _COSTLY:
             self._pages[path] = (now, page)
@@ -256,20 +263,22 @@ class Server:
 
     def _turned_away(self, number: int, now: float) -> None:
         self.turned_away += number
-        self._untold += number
-        if self._untold:
-            self._tell(now)
+        self._unreported += number
+        if self._unreported:
+            self._report(now)
 
-    def _tell(self, now: float, why: str = "") -> None:
-        if now - self._told >= _QUIET:
-            self._say(f"{why}{self._untold} connections were too slow or too many: they were closed without an answer")
-            self._told, self._untold = now, 0
+    def _report(self, now: float, why: str = "") -> None:
+        if now - self._reported_at >= _QUIET:
+            self._say(
+                f"{why}{self._unreported} connections were too slow or too many: they were closed without an answer"
+            )
+            self._reported_at, self._unreported = now, 0
 
 
 def _whole(page: Page, *, body: bool = True) -> bytes:
     data = page.text.encode("utf-8", "backslashreplace")
     head = (
-        f"HTTP/1.1 {page.status} {_WORDS.get(page.status, 'Answer')}\r\nContent-Type: {page.kind}\r\n"
+        f"HTTP/1.1 {page.status} {_PHRASES.get(page.status, 'Answer')}\r\nContent-Type: {page.kind}\r\n"
         f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode("ascii") + (data if body else b"")
@@ -288,7 +297,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(len(found) > 1))
                 sock.bind(address)
                 sock.listen(_BACKLOG)
-            except OSError as error:  # a name may stand for an address of a family that this node has not
+            except OSError as error:  # a name may resolve to an address of a family that this node lacks
                 refused = error
             else:
                 undo.pop_all()
@@ -302,7 +311,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 def serving(
     host: str, port: int, page: Callable[[str], Page], *, where: str, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Server]:
-    """Serve ``page`` while the block runs; raises ``InputError``, naming ``where``, when the address cannot be had."""
+    """Serve ``page`` while the block runs; raises ``InputError``, naming ``where``, when the address cannot be used."""
     try:
         listeners = _listen(host, port)
     except (OSError, UnicodeError) as error:

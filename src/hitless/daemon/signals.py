@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a daemon to end; nothing else does."""
+"""SIGTERM and SIGINT end a daemon; no other signal does."""
 
 from __future__ import annotations
 

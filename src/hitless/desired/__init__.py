@@ -1,4 +1,4 @@
-"""What the node should have: a pure function of the snapshot."""
+"""The node's desired state: a pure function of the snapshot."""
 
 from hitless.desired.rules import desired_state, forward_rules, jump_rule, masquerade_rules
 

@@ -1,11 +1,11 @@
 """flannel's overlay as values: devices, addresses, routes, neighbours and forwarding entries of one node.
 
 Problem: flannel replays events of peers into the kernel, each family by its own code, and drops a change that concerns
-one family only. Promise: one function of the whole snapshot, the family a parameter, each peer's families apart; a peer
-whose word cannot be followed is left out with the reason, and the others are served. How a peer is reached is what
-*its* lease says, so that a cluster is whole while its nodes change their backend one after another; but a node that
-encrypts (WireGuard) sends nothing in the clear. It never looks at the kernel: what depends on it is in ``Ground``.
-Next stage: ``hitless.plan.links``.
+one family only. Promise: one function of the whole snapshot, with the family as a parameter, each peer's families
+apart. A peer with an invalid lease is left out with the reason, and the others are served. A peer is reached by the
+backend of *its* lease, so that all nodes stay connected while they change their backend one after another; but a node
+that encrypts (WireGuard) sends nothing unencrypted. Nothing is read from the kernel: what depends on it is in
+``Ground``. Next stage: ``hitless.plan.links``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LINK_SCOPE = 253  # RT_SCOPE_LINK
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What of the node's own network the overlay depends on.
+    """The state of the node's own network that the overlay depends on.
 
     ``direct``: addresses of peers that are reached without a gateway, each with the interface. ``kept``: VXLAN devices
     of an earlier configuration, by family and VNI, with their addresses: peers that still use them are served by them.
@@ -61,8 +61,8 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class DesiredOverlay:
-    """``by_node``: the keys of each peer's objects; ``refused``: peers (or one family of them) left out, and why;
-    ``collided``: those of them that are in another peer's way."""
+    """``by_node``: the keys of each peer's objects; ``refused``: peers (or one family of them) that are left out, and
+    why; ``collided``: those of them whose objects collide with another peer's."""
 
     state: LinkState
     by_node: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class DesiredOverlay:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What is asked about each of thousands of peers, worked out once: this node's devices, and its own addresses."""
+    """What is needed for each of thousands of peers, computed once: this node's devices and addresses."""
 
     snapshot: OverlaySnapshot
     ground: Ground
@@ -81,14 +81,14 @@ class Local:
 
     @classmethod
     def of(cls, snapshot: OverlaySnapshot, ground: Ground) -> Local:
-        """The place that a snapshot describes."""
+        """Of a snapshot."""
         mine = {one for outer in snapshot.outer.values() for one in (outer.address, outer.external)}
         mine |= {one.public_ip for one in snapshot.own.endpoints.values()}
         return cls(snapshot, ground, device_names(snapshot), frozenset(mine))
 
 
 class _Refused(Exception):
-    """A peer's word, in one family, that cannot be followed."""
+    """A peer's lease is invalid for one family."""
 
 
 def device_names(snapshot: OverlaySnapshot) -> Mapping[Family, str]:
@@ -106,7 +106,7 @@ def device_names(snapshot: OverlaySnapshot) -> Mapping[Family, str]:
 
 
 def overlay_mtu(snapshot: OverlaySnapshot) -> int:
-    """What pods' interfaces should have (FLANNEL_MTU): the smallest of the families'."""
+    """The MTU of pods' interfaces (FLANNEL_MTU): the smallest of the families'."""
     return min(_mtu(snapshot, family) for family in snapshot.own.endpoints)
 
 
@@ -114,7 +114,7 @@ def _mtu(snapshot: OverlaySnapshot, family: Family) -> int:
     outer, backend = snapshot.outer[family].mtu, snapshot.backend
     match backend:
         case VxlanConfig():
-            # more than the outer interface has is cut down by the kernel, again and again
+            # the kernel reduces a larger MTU than the outer interface's, again and again
             return min(backend.mtu or outer, outer) - _VXLAN_OVERHEAD[family]
         case WireguardConfig():
             return (backend.mtu or outer) - _WIREGUARD_OVERHEAD
@@ -151,7 +151,7 @@ def desired_overlay(snapshot: OverlaySnapshot, ground: Ground) -> DesiredOverlay
 
 
 def base_objects(snapshot: OverlaySnapshot) -> Iterator[LinkObject]:
-    """What is there without any peer."""
+    """The objects that exist without any peer."""
     names = device_names(snapshot)
     for family, endpoint in snapshot.own.endpoints.items():
         if snapshot.blackhole:
@@ -179,7 +179,7 @@ def base_objects(snapshot: OverlaySnapshot) -> Iterator[LinkObject]:
 
 
 def peer_objects(place: Local, lease: Lease) -> tuple[list[LinkObject], dict[str, str]]:
-    """What is there for one peer, and which families of it are left out, and why."""
+    """The objects for one peer, and its families that are left out, with the reason."""
     found: list[LinkObject] = []
     refused: dict[str, str] = {}
     for family, endpoint in lease.endpoints.items():
@@ -187,7 +187,7 @@ def peer_objects(place: Local, lease: Lease) -> tuple[list[LinkObject], dict[str
             continue  # this node has no pods of that family
         try:
             _check(place, family, endpoint)
-            found += _way(place, lease.backend, family, endpoint)
+            found += _peer_route(place, lease.backend, family, endpoint)
         except _Refused as reason:
             refused[lease.node if len(lease.endpoints) == 1 else f"{lease.node} ({family})"] = str(reason)
     return (_joined(place, found) if lease.backend is BackendType.WIREGUARD else found), refused
@@ -204,8 +204,8 @@ def _check(place: Local, family: Family, endpoint: Endpoint) -> None:
         raise _Refused(f"its address {endpoint.public_ip} is this node's own")
 
 
-def _way(place: Local, kind: BackendType, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
-    """How the peer is reached: as its own lease says."""
+def _peer_route(place: Local, kind: BackendType, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
+    """How the peer is reached: by the backend of its own lease."""
     snapshot, ground = place.snapshot, place.ground
     backend, address = snapshot.backend, endpoint.public_ip
     if isinstance(backend, Alloc):
@@ -221,18 +221,17 @@ def _way(place: Local, kind: BackendType, family: Family, endpoint: Endpoint) ->
         kept = ground.kept.get((family, endpoint.vni))
         if kept is not None and not (isinstance(backend, VxlanConfig) and endpoint.vni == backend.vni):
             return _by_vxlan(snapshot, kept[0].name, family, endpoint)
-        if (
-            own
-        ):  # also to a node that has changed its VNI before us: as flannel does, and it keeps its old device for us
+        # also to a node that has changed its VNI before us: as flannel does, and it keeps its old device for us
+        if own:
             return _by_vxlan(snapshot, place.devices[family], family, endpoint)
     elif kind is not BackendType.HOST_GW:
-        raise _Refused(f"its backend is {kind}, this node's is {_words(backend)}")
+        raise _Refused(f"its backend is {kind}, this node's is {_backend_name(backend)}")
     if address not in ground.direct:
         raise _Refused(f"its address {address} is not on a network that this node is on")
     return (_plain(ground, endpoint),)
 
 
-def _words(backend: VxlanConfig | HostGw) -> str:
+def _backend_name(backend: VxlanConfig | HostGw) -> str:
     return (BackendType.VXLAN if isinstance(backend, VxlanConfig) else BackendType.HOST_GW).value
 
 
@@ -276,7 +275,7 @@ def _by_wireguard(place: Local, backend: WireguardConfig, family: Family, endpoi
 
 
 def _port_of(backend: WireguardConfig, family: Family, endpoint: Endpoint) -> int:
-    """flannel publishes the port of a second device also where there is none."""
+    """flannel publishes the port of a second device even where there is none."""
     if backend.mode == "separate":
         return endpoint.port or (backend.port if family is Family.IPV4 else backend.port_v6)
     one_too_many = family is Family.IPV6 and endpoint.port == backend.port_v6

@@ -1,10 +1,10 @@
 """flannel's masquerade and forward rules as values.
 
-Problem: the rules are written down twice in flannel (IPv4, IPv6) and once more for nftables, where two of them are
-wrong. Promise: one list, with the family as a parameter, for all three backends. In native nftables this mends
-flannel's two defects: its mark rule compares the whole mark with 0x4000 instead of the one bit, and its fourth rule
-(``saddr != SUBNET daddr NETWORK return``) shadows the last one, which can then never match. It never looks at the
-kernel. Next stage: ``hitless.plan``.
+Problem: flannel has these rules twice (IPv4, IPv6) and once more for nftables, where two of them are wrong. Promise:
+one list, with the family as a parameter, for all three backends. In native nftables this fixes flannel's two defects:
+its mark rule compares the whole mark with 0x4000 instead of the one bit, and its fourth rule (``saddr != SUBNET daddr
+NETWORK return``) shadows the last one, which can then never match. Nothing is read from the kernel. Next stage:
+``hitless.plan``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KUBE_PROXY_MARK = 0x4000
 
 
 def desired_state(snapshot: SourceSnapshot, backend: Backend) -> NodeState:
-    """Every place that the configuration asks for; what it does not ask for is not named, and so not touched."""
+    """The rules at every place that the configuration enables; other places are not named, and so not touched."""
     places: dict[Place, Holding] = {}
     for family, networks in snapshot.networks.items():
         if snapshot.masquerade:
@@ -58,7 +58,7 @@ def masquerade_rules(networks: FamilyNetworks, *, random_fully: bool) -> tuple[t
         # within the pods' network addresses stay as they are
         (Source(subnet), Destination(network), Return()),
         (Source(network), Destination(subnet), Return()),
-        # from outside straight to a pod of this node: the pod sees who it was
+        # from outside directly to a pod of this node: the pod sees the client's address
         (Source(network, negated=True), Destination(subnet), Return()),
         # the egress path
         (Source(network), Destination(multicast, negated=True), masquerade),

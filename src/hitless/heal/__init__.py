@@ -1,4 +1,4 @@
-"""Freeing connections that were bound without translation. The agent and the guard use it; it writes no rules."""
+"""Frees connections that were bound without translation. Used by agent and guard; writes no rules."""
 
 from hitless.heal.flows import ConntrackPort, heal, poisoned
 

@@ -1,4 +1,4 @@
-"""Which flows can be judged together?
+"""Groups flows that one evaluation can decide together.
 
 Problem: a gap under load leaves thousands of flows, and an evaluation takes half a millisecond. Promise: two flows have
 the same key only when they pass the same interfaces and every condition in every chain that an evaluated flow passed
@@ -45,7 +45,7 @@ __all__ = ["Grouping"]
 
 
 class Grouping:
-    """Grows with every chain that an evaluated flow passed; ``key`` is then finer."""
+    """Learns every chain that an evaluated flow passed, which makes ``key`` finer."""
 
     def __init__(self, rules: Ruleset, paths: Paths) -> None:
         self._rules, self._paths = rules, paths
@@ -62,7 +62,7 @@ class Grouping:
         return self._interfaces[address]
 
     def key(self, entry: Entry) -> tuple[object, ...]:
-        """Equal for flows that no rule known so far tells apart."""
+        """Equal for flows that no rule known so far distinguishes."""
         original, target = entry.original, entry.reply.src
         return (
             self.interface(original.src),
@@ -75,7 +75,7 @@ class Grouping:
         )
 
     def learn(self, chains: Iterable[tuple[str, str, str]]) -> bool:
-        """Take up the conditions of chains that took part in an answer; true when keys are finer from now on."""
+        """Add the conditions of chains that took part in an evaluation; true if keys are finer from now on."""
         new = set(chains) - self._chains
         self._chains |= new
         before = (len(self._networks), self._protocol, self._sport, self._dport, self._exact)
@@ -93,19 +93,19 @@ class Grouping:
     def _take(self, step: Step) -> None:
         match step:
             case Match():
-                self._tell(step.distinguishes_flows())
+                self._distinguish(step.distinguishes_flows())
             case OneOf() | OpaqueAction():
-                self._tell(ALONE)
+                self._distinguish(ALONE)
             case Accept() | Drop() | Reject() | Return() | Jump() | Goto() | NoTrack() | Silent():
                 pass
             case Masquerade() | Snat() | Dnat():
-                pass  # hooks behind a translation ask for what it made, which is not known of any flow
+                pass  # later hooks compare translated addresses, which are not known of any flow
             case SetMark() | SetConnMark() | MoveMark() | UnknownMark() | SetProperty() | ConntrackTemplate():
-                pass  # what reads the mark or the property is a condition
+                pass  # a condition that reads the mark or the property is covered by Match
             case _:
                 assert_never(step)
 
-    def _tell(self, by: Distinctions) -> None:
+    def _distinguish(self, by: Distinctions) -> None:
         self._networks += [network for network in by.networks if network not in self._networks]
         self._protocol |= by.protocol
         self._sport |= by.sport

@@ -1,10 +1,11 @@
-"""Freeing flows that were bound without translation while the rules were gone.
+"""Frees flows that were bound without translation while the rules were missing.
 
-Problem: a flow whose first packet left during a gap keeps its null binding for as long as it knocks: the outage goes on
-after the rules are back. Promise: exactly those entries are deleted: from a pod of this node, never answered, not
-translated, to an address outside that is not the node's own, and which the rules *as they stand now* would translate
-(asked of the evaluator; "cannot tell" is no). A flow that was ever answered, that a rule exempts on purpose, or that
-stays inside the cluster is not touched. ``poisoned`` is pure; ``heal`` reads and deletes by key.
+Problem: a flow whose first packet left during a gap keeps its null binding as long as it sends packets, so that its
+outage goes on after the rules are back. Promise: exactly those conntrack entries are deleted that come from a pod of
+this node, were never answered, are not translated, lead to an address outside that is not the node's own, and that the
+*current* rules would translate (by the evaluator; "cannot tell" counts as no). A flow that was ever answered, that a
+rule exempts on purpose, or that stays inside the cluster is not touched. ``poisoned`` is pure; ``heal`` reads and
+deletes by key.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def heal(
 ) -> int:
     """Delete every poisoned entry of a family; how many there were.
 
-    ``pods``: this node's pod networks; ``inside``: networks that are no outside. ``own`` (the node's addresses),
-    ``rules`` and ``paths`` are asked only when there is a candidate.
+    ``pods``: this node's pod networks; ``inside``: networks of the cluster. ``own`` (the node's addresses), ``rules``
+    and ``paths`` are called only if there is a candidate.
     """
     mine, cluster = tuple(pods), tuple(inside)
     candidates = [
@@ -79,7 +80,7 @@ def _answer_port(entry: Entry) -> int:
 
 
 def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset, paths: Paths) -> Iterator[Entry]:
-    """The candidates that the rules would translate now. One evaluation serves all flows that no rule tells apart: a
+    """The candidates that the rules would translate now. One evaluation serves all flows that no rule distinguishes: a
     gap under load leaves thousands, and an evaluation takes half a millisecond."""
     known: dict[tuple[object, ...], bool] = {}
     alike = Grouping(rules, paths)
@@ -94,10 +95,10 @@ def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset, 
             packet = Packet(
                 original.src, target, original.protocol, original.sport, entry.reply.sport, iif=iif, oif=oif
             )
-            # the tuple is what prerouting made of the packet: that is not asked again
+            # the tuple is the packet after prerouting, which is not evaluated again
             outcome = evaluate(rules, packet, hooks=("forward", "postrouting"))
             if alike.learn(outcome.chains):
-                known.clear()  # conditions have come into sight: what was known was too coarse
+                known.clear()  # new conditions: the earlier results were too coarse
                 key = alike.key(entry)
             known[key] = outcome.state == "carried"
         if known[key]:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from hitless.agent.overlay.outer import Interface, choose, standing, worth_moving
+from hitless.agent.overlay.outer import Interface, choose, still_there, worth_moving
 from hitless.errors import InputError
 from hitless.model.families import Address, Family
 from hitless.model.overlay import Outer
@@ -68,13 +68,13 @@ def test_what_was_chosen_earlier_is_kept_while_it_is_there() -> None:
     second = Outer("eth1", 9000, ip_address("198.51.100.1"), ip_address("198.51.100.1"))
     here = [BARE, ETH0, ETH1]
     # with the MTU of today, and with the address that peers were told
-    assert standing((first, second), here) == Outer("eth0", 1500, first.address, first.external)
-    assert standing((second, first), here) == second
+    assert still_there((first, second), here) == Outer("eth0", 1500, first.address, first.external)
+    assert still_there((second, first), here) == second
     without = [BARE, Interface("eth0", 1500, (ip_address("192.0.2.1"),)), ETH1]
-    assert standing((first, second), without) == second
-    assert standing((first,), without) is None
+    assert still_there((first, second), without) == second
+    assert still_there((first,), without) is None
     # another interface that has the address now is another place
-    assert standing((first,), [Interface("eth9", 1500, (first.address,))]) is None
+    assert still_there((first,), [Interface("eth9", 1500, (first.address,))]) is None
 
 
 def test_a_link_local_address_is_nothing_to_move_to_and_left_as_soon_as_there_is_another() -> None:
@@ -84,6 +84,6 @@ def test_a_link_local_address_is_nothing_to_move_to_and_left_as_soon_as_there_is
     both, bare = Interface("eth0", 1500, (far, local)), Interface("eth0", 1500, (local,))
     assert [one.addresses for one in worth_moving([bare, both], (had,))] == [(), (far,)]
     assert worth_moving([bare], (alone,)) == [bare] == worth_moving([bare], ())
-    assert standing((alone,), [bare]) == alone
-    assert standing((alone,), [both]) is None
-    assert standing((had,), [both]) == had
+    assert still_there((alone,), [bare]) == alone
+    assert still_there((alone,), [both]) is None
+    assert still_there((had,), [both]) == had

@@ -2,8 +2,8 @@
 
 Problem: the desired state is a function of the whole snapshot; with 5,000 peers, computing it takes longer than the
 change of one peer may take. Promise: ``update`` does for the changed peers what ``desired_overlay`` does for all, and
-returns the keys that changed; where a peer's change could concern another's objects (a collision, a device of an
-earlier configuration) it returns ``None``, and everything is computed anew. A test compares both ways.
+returns the keys that changed. Where a peer's change could concern another's objects (a collision, a device of an
+earlier configuration) it returns ``None``, and everything is computed again. A test compares the two.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["DesiredObjects"]
 
 
 class DesiredObjects:
-    """``objects`` by key, ``by_node`` the peers' keys, ``refused`` who is left out and why; ``former``: plain routes
-    that were wanted in this run, and are no more: nothing else tells them from somebody's own."""
+    """``objects`` by key; ``by_node``: each peer's keys; ``refused``: peers that are left out, and why; ``former``:
+    plain routes that were desired earlier in this run: nothing else distinguishes them from other programs' routes."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, LinkObject] = {}
@@ -37,7 +37,7 @@ class DesiredObjects:
         return LinkState(self.objects)
 
     def whole(self, snapshot: OverlaySnapshot, ground: Ground) -> None:
-        """From the beginning."""
+        """Compute everything."""
         found = desired_overlay(snapshot, ground)
         self._leave(one for key, one in self.objects.items() if key not in found.state.objects)
         self.objects, self.by_node = dict(found.state.objects), dict(found.by_node)
@@ -76,9 +76,9 @@ class DesiredObjects:
     def _leave(self, gone: Iterable[LinkObject]) -> None:
         self.former.update(one for one in gone if isinstance(one, Route) and one.gateway is not None and not one.onlink)
 
-    def forget(self, standing: Mapping[Key, LinkObject]) -> None:
-        """Those that are not there any more, after everything was read."""
-        self.former = {one for one in self.former if standing.get(one.key) == one}
+    def forget(self, observed: Mapping[Key, LinkObject]) -> None:
+        """Drop former routes that are gone, after everything was read."""
+        self.former = {one for one in self.former if observed.get(one.key) == one}
 
 
 def _without_leases(snapshot: OverlaySnapshot) -> OverlaySnapshot:

@@ -1,8 +1,8 @@
-"""What this node says of itself: the hardware address of its VXLAN device, or the public key of its WireGuard devices.
+"""What this node publishes about itself: the MAC of its VXLAN device, or the public key of its WireGuard devices.
 
-Problem: a node whose MAC changes at each start makes all its peers change their entries; a MAC that the kernel gives is
-lost with the device. Promise: the MAC that the source of leases holds is kept, else the one that a device of this name
-has, else one is made as flannel does (random, locally administered). Next stage: the source publishes it.
+Problem: a node whose MAC changes at each start makes all its peers change their entries; a MAC that the kernel assigns
+is lost with the device. Promise: the MAC in the source of leases is kept, else that of the existing device, else one is
+created as flannel does (random, locally administered). Next stage: the source publishes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["backend_type", "is_unicast", "moved", "offer"]
 
 
 def backend_type(backend: BackendConfig) -> BackendType:
-    """flannel's word for it."""
+    """flannel's name of the backend."""
     match backend:
         case VxlanConfig():
             return BackendType.VXLAN
@@ -81,5 +81,5 @@ def _mac(family: Family, name: str, stored: Lease | None, observed: LinkState) -
     if device is not None and device.kind == "vxlan" and is_unicast(device.mac):
         return device.mac
     made = bytearray(secrets.token_bytes(6))
-    made[0] = made[0] & 0xFE | 0x02  # of one device, given by whoever runs it
+    made[0] = made[0] & 0xFE | 0x02  # unicast, locally administered
     return made.hex(":")

@@ -1,9 +1,9 @@
-"""This node's WireGuard key: from its file, else from the device that has it, else a new one.
+"""This node's WireGuard key: from its file, else from an existing device, else a new one.
 
-Problem: a new key cuts a node off from all its peers until they have heard of it, and flannel makes one with every
-container whose /run/flannel is not the node's. Promise: the file (WIREGUARD_KEY_FILE, else flannel's own
-/run/flannel/wgkey) comes first; without it the key that a device of flannel's name holds is kept; what is kept or made
-is written to the file, whole, for root alone. A file that is no key is refused and left. The key is never shown.
+Problem: a new key cuts a node off from all peers until they know it, and flannel creates one in every container whose
+/run/flannel is not the node's. Promise: the file (WIREGUARD_KEY_FILE, else flannel's own /run/flannel/wgkey) comes
+first; without it the key of a device with flannel's name is kept. A key that is kept or created is written to the file
+atomically, readable by root only. A file without a valid key is refused and left unchanged. The key is never shown.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _DEVICES = ("flannel-wg", "flannel-wg-v6")
 
 
 def key_file(environment: Mapping[str, str]) -> Path:
-    """Where the key is kept: flannel's variable, or flannel's place."""
+    """The path of the key: flannel's variable, or flannel's default."""
     return Path(environment.get("WIREGUARD_KEY_FILE") or _DEFAULT)
 
 
-def secrets_of(backend: WireguardConfig, path: Path, say: Callable[[str], None]) -> Secrets:
-    """What the devices need to be given, before anything else is touched.
+def secrets_of(backend: WireguardConfig, path: Path, warn: Callable[[str], None]) -> Secrets:
+    """The keys for the devices; called before anything is changed.
 
-    Raises ``MissingError`` where the kernel has no WireGuard, ``InputError`` where the file is no key.
+    Raises ``MissingError`` where the kernel has no WireGuard, ``InputError`` where the file has no valid key.
     """
     require()
-    private = stored_or_made(path, _of_device, say)
+    private = stored_or_made(path, _of_device, warn)
     return Secrets(private, base64.b64decode(backend.preshared_key))
 
 
-def stored_or_made(path: Path, of_device: Callable[[], bytes], say: Callable[[str], None]) -> bytes:
-    """The key; ``say`` is told what somebody should know of it."""
-    stored = _stored(path, say)
+def stored_or_made(path: Path, of_device: Callable[[], bytes], warn: Callable[[str], None]) -> bytes:
+    """The key; ``warn`` is called where it cannot be kept, or others can read it."""
+    stored = _stored(path, warn)
     if stored:
         return stored
     private = of_device() or clamped(secrets.token_bytes(LENGTH))
@@ -51,15 +51,15 @@ def stored_or_made(path: Path, of_device: Callable[[], bytes], say: Callable[[st
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         files.replace(path, base64.b64encode(private), mode=0o400)
     except OSError as error:
-        say(
+        warn(
             f"the WireGuard key is not kept in {path}: {error.strerror or error}; it lasts as long as the device does. "
             "Mount the node's /run/flannel, or set WIREGUARD_KEY_FILE"
         )
     return private
 
 
-def _stored(path: Path, say: Callable[[str], None]) -> bytes:
-    """What the file holds; nothing where there is none, or an empty one: a write that was cut off."""
+def _stored(path: Path, warn: Callable[[str], None]) -> bytes:
+    """The key in the file; empty where there is no file, or an empty one after an interrupted write."""
     where = f"WireGuard key {path}"
     try:
         text = files.read(path, most=_MOST).decode("ascii", "replace").strip()
@@ -76,7 +76,7 @@ def _stored(path: Path, say: Callable[[str], None]) -> bytes:
             remedy="restore it, or remove it: then the device's key is kept, or a new one made",
         )  # fmt: skip
     if mode & 0o077:
-        say(f"the WireGuard key {path} can be read by others than its owner: chmod 400 {path}")
+        warn(f"the WireGuard key {path} can be read by others than its owner: chmod 400 {path}")
     return base64.b64decode(text)
 
 

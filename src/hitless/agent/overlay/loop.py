@@ -1,9 +1,9 @@
-"""The overlay's loop: wait for news of leases or of the kernel, turn, say so.
+"""The overlay's loop: wait for changes of leases or of the kernel, bring the kernel up to date, report.
 
-Problem: links are repaired in milliseconds, a kernel that refuses is not asked ten times a second, and 5,000 nodes may
-not cost the node a core. Promise: events and news wake it, many of them at once are one turn; what fails is tried again
-more and more slowly (``retries``); a full read comes at the latest after ``resync``, or 400 times what it took. The
-only place of the overlay that decides *when*. Stopping changes nothing.
+Problem: links must be repaired within milliseconds, a refused write must not be retried ten times a second, and 5,000
+nodes must not cost the node a core. Promise: events and changed leases wake the loop, and several at once cause one
+turn. Failures are retried with growing pauses (``retries``). Everything is read again after ``resync`` seconds, or 400
+times what a full read took. Stopping changes nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from hitless.model.overlay import OverlaySnapshot
 __all__ = ["OverlayLoop", "Waker"]
 
 _SHARE = 400  # full reads may take a 400th of the time
-_GAP = 0.005  # seconds between an event and the turn, and between turns: what comes together is done together
-_FEW = 12  # changes that are named one by one
+_GAP = 0.005  # seconds between an event and the turn, and between turns: events that come together cause one turn
+_FEW = 12  # changes that are logged one by one
 
 
 class Waker(Protocol):
-    """Tells when the kernel has events."""
+    """Notices that the kernel has events."""
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` once when there is something to read; again after the next ``watch``."""
@@ -41,7 +41,7 @@ class Waker(Protocol):
 
 
 class OverlayLoop:
-    """``desire`` gives it a snapshot; ``run`` turns until cancelled; ``on_turned`` is called after each turn."""
+    """``desire`` sets the snapshot; ``run`` works until cancelled; ``on_turned`` is called after each turn."""
 
     def __init__(
         self, worker: Worker, waker: Waker, log: Log, metrics: Metrics, health: Health, *,
@@ -50,8 +50,8 @@ class OverlayLoop:
         self._worker, self._waker, self._log, self._metrics, self._health = worker, waker, log, metrics, health
         self._resync, self._clock, self._on_turned = resync, clock, on_turned
         self._thread = ThreadPoolExecutor(1, "links")
-        self._news = asyncio.Event()
-        self._waiting: list[tuple[OverlaySnapshot, Collection[str] | None]] = []
+        self._awake = asyncio.Event()
+        self._desired: list[tuple[OverlaySnapshot, Collection[str] | None]] = []
         self._started = False
         self._retries = Retries()
         self._whole_due = 0.0
@@ -61,22 +61,22 @@ class OverlayLoop:
         self.peers = 0
 
     def desire(self, snapshot: OverlaySnapshot, changed: Collection[str] | None) -> None:
-        """From now on the overlay should be like this; ``changed``: the nodes whose leases differ."""
-        self._waiting.append((snapshot, changed))
+        """From now on this is the desired overlay; ``changed``: the nodes whose leases differ."""
+        self._desired.append((snapshot, changed))
         self._retries.anew()
-        self._news.set()
+        self._awake.set()
 
-    def anew(self) -> None:
-        """What was refused may be possible now: try again at once."""
+    def retry_now(self) -> None:
+        """Writes that were refused may succeed now: try again at once."""
         self._retries.anew()
-        self._news.set()
+        self._awake.set()
 
     def wake(self) -> None:
-        """The kernel has something to say."""
-        self._news.set()
+        """The kernel has events."""
+        self._awake.set()
 
     async def run(self) -> None:
-        """Turn until cancelled."""
+        """Work until cancelled."""
         try:
             while True:
                 await self._pause()
@@ -93,18 +93,18 @@ class OverlayLoop:
         if due > 0:
             try:
                 async with asyncio.timeout(due):
-                    await self._news.wait()
+                    await self._awake.wait()
             except TimeoutError:
                 pass
         await asyncio.sleep(_GAP)
         late = self._retries.not_before - self._clock()
         if late > 0:
             await asyncio.sleep(late)
-        self._news.clear()
+        self._awake.clear()
 
     async def _turn(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for snapshot, changed in waiting:
+        desired, self._desired = self._desired, []
+        for snapshot, changed in desired:
             self._worker.desire(snapshot, changed)
             self._started = True
         if not self._started:
@@ -114,7 +114,7 @@ class OverlayLoop:
             turn = await asyncio.get_running_loop().run_in_executor(
                 self._thread, lambda: self._worker.turn(whole=whole)
             )
-        except Exception as error:  # noqa: BLE001 - the loop's border: /readyz and the log say so
+        except Exception as error:  # noqa: BLE001 - the outermost handler: /readyz and the log report it
             self._failed(ours(error, "a turn of the overlay's loop"))
             return
         finally:
@@ -142,7 +142,7 @@ class OverlayLoop:
             self._whole_due = self._clock() + max(self._resync, (turn.ended - turn.begun) * _SHARE)
         if turn.lost:
             metrics.add("hitless_agent_lost_events_total")
-        self._say(turn, damage=turn.damage and not first)
+        self._log_turn(turn, damage=turn.damage and not first)
         self._settled = not turn.left and not turn.refused
         if self._settled:
             self._retries.anew()
@@ -152,7 +152,7 @@ class OverlayLoop:
             metrics.add("hitless_agent_errors_total", kind="overlay")
             self._health.overlay = (f"overlay: {_unsettled(turn)}",)
 
-    def _say(self, turn: Turn, *, damage: bool) -> None:
+    def _log_turn(self, turn: Turn, *, damage: bool) -> None:
         milliseconds = round((turn.ended - turn.begun) * 1000, 2)
         if turn.done:
             counts = Counter(f"{change.verb} {_kind(change)}" for change in turn.done)

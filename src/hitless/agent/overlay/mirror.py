@@ -1,9 +1,9 @@
-"""What the kernel has, kept up to date by its own events, so that one change costs the same among 5,000 peers as
-among five.
+"""The kernel's links, routes and neighbours, kept current by events, so that one change costs the same among 5,000
+peers as among five.
 
-Promise: after ``update`` the mirror is what the kernel had when its queue was empty, or ``whole`` says that only a full
-read can tell: events were lost, a device went (its routes go without an event), or a key has several objects. Events
-never decide anything: they only say what is there.
+Promise: after ``update`` the mirror equals the kernel's state when its queue was empty, or ``whole`` requires a full
+read: events were lost, a device was removed (its routes go without an event), or a key has several objects. Events only
+update the mirror; what to do is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["LinkMirror"]
 
 
 class LinkMirror:
-    """``objects``: what is there. ``touched``: keys that changed since ``take``. ``underlay``: routes or addresses that
-    are not the overlay's changed. ``wide``: the routes that are (``is_wide``). ``writers``: netlink ports that asked
-    for the changes."""
+    """``objects``: what is there. ``touched``: keys that changed since ``take``. ``underlay``: routes or addresses
+    outside the overlay have changed. ``wide``: the routes for which ``is_wide`` holds. ``writers``: netlink ports of
+    the processes that made the changes."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, LinkObject] = {}
@@ -45,12 +45,12 @@ class LinkMirror:
         self._names: dict[int, str] = {}
 
     def take(self) -> set[Key]:
-        """The touched keys, for the last time."""
+        """The touched keys; they are forgotten."""
         found, self.touched = self.touched, set()
         return found
 
     def replace(self, state: LinkState, desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
-        """A full read; what equals something desired is that object, so that it is in memory once."""
+        """Take a full read; an object that equals a desired one is replaced by it, so that it is in memory once."""
         self.objects = _shared(state.objects, desired)
         self.wide = {one.key: one for one in self.objects.values() if isinstance(one, Route) and is_wide(one)}
         self._names = {one.index: one.name for one in state.devices()}
@@ -58,8 +58,7 @@ class LinkMirror:
         self.whole = False
 
     def wrote(self, change: LinkChange) -> None:
-        """The kernel took an address, whose event comes later for IPv6, from a queue; or something of WireGuard, of
-        which there are no events."""
+        """A write succeeded whose event comes later (IPv6 addresses) or never (WireGuard)."""
         value = change.object
         if isinstance(value, WireguardPeer) and change.verb is Verb.REMOVE:
             self.objects.pop(value.key, None)
@@ -69,11 +68,11 @@ class LinkMirror:
             self.whole = True
 
     def settle(self, desired: Mapping[Key, LinkObject]) -> None:
-        """After the first full read, when it is known what is desired: peers that have a session are where they are."""
+        """After the first full read, when the desired objects are known: peers with a session keep their endpoint."""
         self.objects = _shared(self.objects, desired)
 
     def update(self, events: Iterable[LinkEvent], desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
-        """What has happened since."""
+        """Apply the events since the last call."""
         for event in events:
             self.whole = self.whole or event.whole or event.doubtful
             value = event.value
@@ -91,11 +90,11 @@ class LinkMirror:
                     self.writers.add(event.port)
                 continue
             if isinstance(value, Device) and isinstance(old, Device):
-                # events do not carry them; whether they changed is for a full read
+                # events do not carry these; a full read finds changes of them
                 value = replace(value, wireguard=old.wireguard, tx_checksum=old.tx_checksum, gro=old.gro)
                 self.whole = self.whole or value.index != old.index or value == old or (old.up and not value.up)
             if isinstance(value, Device) and value.kind == "wireguard" and value.wireguard is None:
-                self.whole = True  # events say nothing of keys and peers
+                self.whole = True  # events do not carry keys and peers
             if old == value:
                 continue
             same = desired.get(key)
@@ -115,7 +114,7 @@ class LinkMirror:
 
 
 def _shared(objects: Mapping[Key, LinkObject], desired: Mapping[Key, LinkObject]) -> dict[Key, LinkObject]:
-    """What is what was desired is that object, with its key: of thousands nothing is in memory twice."""
+    """Replace objects that equal desired ones by these: of thousands, none is in memory twice."""
     found: dict[Key, LinkObject] = {}
     for key, value in objects.items():
         same = desired.get(key)
@@ -126,8 +125,8 @@ def _shared(objects: Mapping[Key, LinkObject], desired: Mapping[Key, LinkObject]
 
 
 def _is(desired: LinkObject, value: LinkObject) -> bool:
-    """Whether what was read is what is desired. A peer with a session may have another endpoint (a NAT): setting it
-    back to what its lease says would cut it off until it sends again."""
+    """Whether the object that was read is as desired. A peer with a session may have another endpoint (NAT): resetting
+    it to that of its lease would cut the peer off until it sends again."""
     if isinstance(value, WireguardPeer) and value.alive and isinstance(desired, WireguardPeer):
         value = replace(value, endpoint=desired.endpoint, port=desired.port)
     return desired == value

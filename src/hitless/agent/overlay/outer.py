@@ -1,9 +1,9 @@
-"""The interface by which other nodes are reached, and this node's addresses there, by flannel's rules.
+"""The interface by which other nodes are reached, and this node's address on it, by flannel's rules (pkg/ipmatch).
 
-Problem: a node has many addresses, and peers that are told the wrong one reach nobody. Promise: --iface (names or
-addresses, the first that is there), else --iface-regex (an address before a name), else --iface-can-reach; without any
-of them the interface that has the address of node-public-ip or --public-ip, else the one of the default route. What is
-named and is not there is an error with what there is (flannel's pkg/ipmatch). ``choose`` is pure.
+Problem: a node has many addresses, and peers that know the wrong one cannot reach its pods. Promise: --iface (names or
+addresses, the first that exists), else --iface-regex (addresses before names), else --iface-can-reach; without these,
+the interface with the address of node-public-ip or --public-ip, else that of the default route. If the named interface
+does not exist, the error lists those that do. ``choose`` is pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hitless.model.overlay import Outer
 from hitless.model.reading import address_of
 from hitless.sources.options import OuterOptions
 
-__all__ = ["Interface", "OuterInterfaces", "choose", "outer_interfaces", "standing"]
+__all__ = ["Interface", "OuterInterfaces", "choose", "outer_interfaces", "still_there"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class OuterInterfaces:
-    """``outer`` of each family; ``marks``: what tells today's interfaces from those that had the same names before
-    (number, whether it is on); ``trouble``: why a family's stays as it was although it is no longer there."""
+    """``outer`` of each family; ``marks``: index and state (up or not) of its interfaces, which distinguish them from
+    earlier ones of the same name; ``trouble``: why a family's earlier choice is kept although it is gone."""
 
     outer: Mapping[Family, Outer]
     marks: tuple[tuple[int, bool], ...] = ()
@@ -51,10 +51,10 @@ def outer_interfaces(
     before: Mapping[Family, Sequence[Outer]] = MappingProxyType({}),
     namespace: Namespace = HERE,
 ) -> OuterInterfaces:
-    """For each family; ``given``: addresses that annotations name, which come before --public-ip. ``before``: earlier
-    choices, of which the first that is still there is kept: another default route, or one more address, is no reason
-    to move. Nobody moves to a link-local address, which is there also while the others are away. Raises ``InputError``
-    where there is none and never was one."""
+    """For each family. ``given``: addresses from annotations, which take precedence over --public-ip. ``before``:
+    earlier choices, of which the first that still exists is kept, also when the default route changes or addresses are
+    added. A link-local address is never adopted later, for it remains while the others are removed for a moment. Raises
+    ``InputError`` where there is none and no earlier choice."""
     with RtnetlinkReader(namespace) as reader:
         links = reader.devices()
         names = names_of(links)
@@ -68,7 +68,7 @@ def outer_interfaces(
         trouble: list[str] = []
         for family in families:
             interfaces = _interfaces(reader, family, links)
-            kept = standing(before.get(family, ()), interfaces)
+            kept = still_there(before.get(family, ()), interfaces)
             if kept is not None:
                 found[family] = kept
                 continue
@@ -97,8 +97,8 @@ def _interfaces(reader: RtnetlinkReader, family: Family, links: Sequence[Device]
     return [Interface(link.name, link.mtu or 1500, tuple(_best_first(held[link.name]))) for link in links]
 
 
-def standing(before: Sequence[Outer], interfaces: Sequence[Interface]) -> Outer | None:
-    """The first of earlier choices that is still there, with today's MTU; a link-local one as long as it is alone."""
+def still_there(before: Sequence[Outer], interfaces: Sequence[Interface]) -> Outer | None:
+    """The first earlier choice that still exists, with its current MTU; a link-local one only while it is alone."""
     here = {one.name: one for one in interfaces}
     for one in before:
         now = here.get(one.name)
@@ -110,7 +110,8 @@ def standing(before: Sequence[Outer], interfaces: Sequence[Interface]) -> Outer 
 
 
 def worth_moving(interfaces: Sequence[Interface], before: Sequence[Outer]) -> Sequence[Interface]:
-    """What a node with earlier choices may move to: nothing link-local, unless it was there all the time."""
+    """The interfaces that a node with earlier choices may change to: without link-local addresses, unless all earlier
+    choices were link-local."""
     if all(one.address.is_link_local for one in before):
         return interfaces
     return [
@@ -127,28 +128,26 @@ def choose(
     leads: Callable[[Address], str],
     holders: Mapping[Address, str],
 ) -> Outer:
-    """One family's outer interface. ``defaults``: of the default routes, the best first; ``leads``: the interface by
-    which an address is reached; ``holders``: on which one an address of any family is. Raises ``InputError``."""
+    """One family's outer interface. ``defaults``: interfaces of the default routes, the best first; ``leads``: returns
+    the interface by which an address is reached; ``holders``: the interface of each address. Raises ``InputError``."""
     usable = {one.name: one for one in interfaces if one.addresses}
     if options.names or options.patterns or options.can_reach is not None:
         found = _named(options, usable, leads, holders)
         if found is None:
-            where, words = (
-                "--iface, --iface-regex, --iface-can-reach",
-                f"no interface with an {family} address is named",
-            )
-            raise InputError(words, where=where, expected=_there(usable))
+            where = "--iface, --iface-regex, --iface-can-reach"
+            text = f"no interface with an {family} address is named"
+            raise InputError(text, where=where, expected=_there(usable))
     elif public is not None:
         holder = next((one for one in usable.values() if public in one.addresses), None)
         if holder is None:
-            words = f"{public} is on no interface (behind NAT: --iface, and the annotation public-ip-overwrite)"
-            raise InputError(words, where="--public-ip, node-public-ip", expected=_there(usable))
+            text = f"{public} is on no interface (behind NAT: --iface, and the annotation public-ip-overwrite)"
+            raise InputError(text, where="--public-ip, node-public-ip", expected=_there(usable))
         found = holder, public
     else:
         name = next((one for one in defaults if one in usable), "")
         if not name:
-            words = f"no default route leads over an interface with an {family} address"
-            raise InputError(words, where="--iface", expected=_there(usable))
+            text = f"no default route leads over an interface with an {family} address"
+            raise InputError(text, where="--iface", expected=_there(usable))
         found = usable[name], usable[name].addresses[0]
     interface, address = found
     return Outer(interface.name, interface.mtu, address, public or address)
@@ -160,7 +159,7 @@ def _named(
     leads: Callable[[Address], str],
     holders: Mapping[Address, str],
 ) -> tuple[Interface, Address] | None:
-    """What --iface, --iface-regex and --iface-can-reach name, in this order."""
+    """The interface of --iface, --iface-regex or --iface-can-reach, in this order."""
     for name in options.names:
         wanted = address_of(name)
         one = usable.get(holders.get(wanted, "") if wanted is not None else name)

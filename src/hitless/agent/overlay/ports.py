@@ -1,4 +1,4 @@
-"""What the overlay's loop needs of a node: the few methods that the real kernel and the fake one share."""
+"""The overlay's port to the kernel, with a real and a fake implementation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class LinksPort(Protocol):
     """Links and routes of one node. Real: ``hitless.kernel.links.Links``; fake: ``hitless.testing.fake_links``."""
 
     def observe(self, scope: Scope, known: Mapping[Key, LinkObject] = MappingProxyType({})) -> LinkState:
-        """What is there, whole; what equals something ``known`` is that object, so that it is in memory once."""
+        """All that is there; an object that equals one of ``known`` is that one, so that it is in memory once."""
 
     def apply(self, changes: Sequence[LinkChange]) -> Mapping[int, HitlessError]:
-        """Write in order; why some were refused, by place."""
+        """Write in order; returns the errors of refused changes, by index."""
 
     def direct(self, addresses: Iterable[Address]) -> Mapping[Address, str]:
-        """Which are reached without a gateway, by which interface."""
+        """The addresses that are reached without a gateway, and by which interface."""
 
     def events(self, scope: Scope) -> Iterator[LinkEvent]:
-        """What has changed since the last call; raises ``EventsLostError``. The first call begins to listen."""
+        """The changes since the last call; raises ``EventsLostError``. The first call begins to listen."""

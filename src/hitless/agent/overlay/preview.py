@@ -1,8 +1,8 @@
-"""What a start of the overlay would change now, for ``hitless agent plan``: asked of the source, nothing is changed.
+"""What a start of the overlay would change now, for ``hitless agent plan``; nothing is changed.
 
-Promise: the source of leases is read as a start reads it, but nothing is published, and the state file stays as it is;
-a source that does not answer in time gives what it last told, with the reason. A MAC, key or subnet that only a start
-would make is left open.
+Promise: the source of leases is read as at a start, but nothing is published, and the state file is not written. If the
+source does not answer in time, its last known leases are used, and the reason is noted. A MAC, key or subnet that a
+start would create is left open.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from hitless.sources.options import Options
 
 __all__ = ["Preview", "overlay_preview"]
 
-_PATIENCE = 30.0  # seconds for the source's first whole answer
+_PATIENCE = 30.0  # seconds until the source has reported all leases
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """``changes`` in their order; ``notes``: what is in the way, left out or could not be asked; ``subnets``: this
-    node's."""
+    """``changes`` in their order; ``notes``: obstacles, peers that are left out, sources that did not answer;
+    ``subnets``: this node's."""
 
     changes: tuple[LinkChange, ...]
     notes: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def overlay_preview(
     if source is None:
         return None
     if options.lease_dir and not Path(options.lease_dir).is_dir():
-        news = News(Leases(synced=True))  # a start would make it
+        news = News(Leases(synced=True))  # a start would create it
     else:
         news = _ask(source, patience)
     if news.trouble:
@@ -64,7 +64,7 @@ def overlay_preview(
 
 
 def _ask(source: LeaseSource, patience: float) -> News:
-    """The first word of a source that has told everything, or the last one until then."""
+    """The leases as soon as the source has reported all of them, or the last ones before the time is over."""
     inbox: queue.Queue[News] = queue.Queue()
     news = News()
     source.start(inbox.put)
@@ -82,8 +82,8 @@ def _ask(source: LeaseSource, patience: float) -> News:
 
 def _preview(options: Options, netconf: NetConf, news: News, notes: list[str]) -> Preview:
     given = {family_of(one): one for one in options.node_subnets}
-    own_word = news.own.endpoints if news.own is not None else {}
-    subnets = {**{family: end.subnet for family, end in own_word.items()}, **given, **news.subnets}
+    own_endpoints = news.own.endpoints if news.own is not None else {}
+    subnets = {**{family: end.subnet for family, end in own_endpoints.items()}, **given, **news.subnets}
     subnets = {family: subnets[family] for family in netconf.networks if family in subnets}
     if len(subnets) < len(netconf.networks):
         raise InputError(
@@ -96,9 +96,9 @@ def _preview(options: Options, netconf: NetConf, news: News, notes: list[str]) -
         outer = outer_interfaces(tuple(netconf.networks), options.outer, news.addresses).outer
         device = observed.device("flannel-wg")
         key = device.wireguard.public_key if device is not None and device.wireguard is not None else ""
-        word = offer(backend, tuple(netconf.networks), outer, news.own, observed, key)
+        published = offer(backend, tuple(netconf.networks), outer, news.own, observed, key)
         node = news.node or options.node_name
-        own = word.lease(node, subnets)
+        own = published.lease(node, subnets)
         worker = Worker(links, time.monotonic)
         worker.desire(OverlaySnapshot(backend, netconf.networks, outer, own, news.leases, options.blackhole), None)
         plan, left_out = worker.preview()

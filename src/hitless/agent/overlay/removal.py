@@ -1,9 +1,9 @@
 """The overlay's part of ``hitless agent cleanup``: devices, routes and files, where this agent kept an overlay.
 
-Problem: flannel's names are used by flannel too, and a node whose devices go is cut off from the others' pods.
-Promise: only where the state file says that this agent kept an overlay here, and only what has flannel's form in its
-networks; plain routes only to the subnets and addresses that the file names. The WireGuard key and what the source of
-leases holds of this node stay: another start takes them up.
+Problem: flannel uses the same names, and without its devices a node is cut off from the pods of other nodes. Promise:
+objects are removed only where the state file proves that this agent kept an overlay here, only if they have flannel's
+form and belong to its networks, and plain routes only to the subnets and addresses in the file. The WireGuard key and
+this node's lease stay for the next start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Removal", "remove_overlay"]
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """``changes`` that were made, ``files`` that were removed, ``notes``: what stays, and why."""
+    """``changes`` that were made, ``files`` that were removed; ``notes``: what was left, and why."""
 
     changes: tuple[LinkChange, ...] = ()
     files: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Removal:
 
 
 def remove_overlay(options: Options) -> Removal:
-    """Remove it; what the kernel refuses is in the notes."""
+    """Remove it; removals that the kernel refuses are in the notes."""
     path = Path(options.state_file) if options.state_file else None
     try:
         state = read_state(path) if path is not None else None
@@ -43,7 +43,7 @@ def remove_overlay(options: Options) -> Removal:
         return Removal(notes=(f"{error}: devices and routes between nodes stay",))
     with Links() as links:
         if state is None:
-            return Removal(notes=_strangers(links, options))
+            return Removal(notes=_foreign_devices(links, options))
         networks = _networks(options, state)
         observed = links.observe(Scope(networks))
         bounds = Bounds(
@@ -64,7 +64,7 @@ def remove_overlay(options: Options) -> Removal:
 
 
 def _networks(options: Options, state: CachedState) -> tuple[Network, ...]:
-    """Those of the pods; without subnet.env the subnets that are known."""
+    """The pod networks of subnet.env, and all known subnets."""
     try:
         known = read_subnet_file(Path(options.subnet_file))
     except InputError:
@@ -76,7 +76,7 @@ def _networks(options: Options, state: CachedState) -> tuple[Network, ...]:
 
 
 def _plain(state: CachedState, observed: LinkState) -> frozenset[Route]:
-    """Routes by a node's own address, of nodes that the file names."""
+    """Routes to nodes of the state file that use the node's address as gateway."""
     ends = [end for lease in state.leases.values() for end in lease.endpoints.values()]
     known = {(end.subnet, end.public_ip) for end in ends}
     return frozenset(
@@ -84,7 +84,7 @@ def _plain(state: CachedState, observed: LinkState) -> frozenset[Route]:
     )
 
 
-def _strangers(links: Links, options: Options) -> tuple[str, ...]:
+def _foreign_devices(links: Links, options: Options) -> tuple[str, ...]:
     """Devices that may be flanneld's."""
     why = f"no state file ({options.state_file or '--state-file is empty'}) says that this agent made it; ip link del"
     devices = links.observe(Scope()).devices()

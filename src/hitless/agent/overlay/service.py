@@ -1,9 +1,9 @@
-"""From a source of leases to a running overlay: who this node is, what it should have, and the loop that keeps it.
+"""Runs the overlay: connects the source of leases, this node's own lease, and the loop that writes to the kernel.
 
-Problem: a node's own word needs the outer interface and the device's MAC, its subnet comes from the source, and peers
-come and go all the while. Promise: one order: the source tells; this node's word is decided once and published; with a
-subnet there is a snapshot, for the overlay's loop and for the rules. While the source cannot be asked, what it told
-last stays true. The composition root of the overlay.
+Problem: a node's lease needs the outer interface and the device's MAC, its subnet comes from the source, and peers come
+and go all the time. Promise: a fixed order. The source reports; this node's offer is chosen once and published; once
+there is a subnet, a snapshot is made for the overlay's loop and for the rules. While the source cannot be reached, its
+last leases stay in use.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Overlay"]
 
-_LINGER = 60.0  # seconds for which a device of an earlier VNI, port or backend takes what peers still send to it
-_AGAIN = 2.0  # seconds, where there is no outer interface yet
+_LINGER = 60.0  # seconds for which a device of an earlier VNI, port or backend stays, as peers still send to it
+_AGAIN = 2.0  # seconds until the next try, for example while there is no outer interface
 
 
 class _Reader:
-    """Wakes once when the kernel has events."""
+    """Calls ``wake`` once when the kernel has events."""
 
     def __init__(self, links: Links) -> None:
         self._links = links
@@ -88,37 +88,37 @@ class Overlay:
         self._families = tuple(netconf.networks)
         self._given: Mapping[Family, Address] = {}
         self._outer: Mapping[Family, Outer] = {}
-        self._following = OuterInterfaceWatch(AddressEvents(), self._look, self._moved)
+        self._outer_watch = OuterInterfaceWatch(AddressEvents(), self._read_outer, self._moved)
         self._config = config
         self._news: News | None = None
         self._snapshot: OverlaySnapshot | None = None
-        self._told: tuple[tuple[Network, ...], int] | None = None
+        self._reported: tuple[tuple[Network, ...], int] | None = None
         self._trouble = ""
-        self._missed = True  # news that no snapshot was made of
+        self._missed = True  # a report of the source did not become a snapshot
         self._published = False
 
     async def run(self) -> None:
-        """Until cancelled; what stands in the kernel stays."""
+        """Work until cancelled; the kernel's state stays."""
         loop = asyncio.get_running_loop()
         self._health.overlay = ("overlay: waiting for leases",)
 
-        def tell(news: News) -> None:
-            loop.call_soon_threadsafe(self._hear, news)
+        def report(news: News) -> None:
+            loop.call_soon_threadsafe(self._take_news, news)
 
-        self._source.start(tell)
-        others = [asyncio.create_task(self._following.run()), asyncio.create_task(self._watch_configuration())]
+        self._source.start(report)
+        others = [asyncio.create_task(self._outer_watch.run()), asyncio.create_task(self._watch_configuration())]
         try:
             await self._loop.run()
         finally:
             for one in others:
                 one.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            self._following.close()
+            self._outer_watch.close()
             self._source.stop()
             self._links.close()
 
-    def _hear(self, news: News) -> None:
-        """What the source tells; in the event loop."""
+    def _take_news(self, news: News) -> None:
+        """A report of the source; in the event loop."""
         self._news, missed, self._missed = news, self._missed, True
         self._metrics.set("hitless_overlay_synced", float(news.leases.synced and not news.trouble))
         self._metrics.set("hitless_overlay_leases_away", float(bool(news.trouble)))
@@ -134,7 +134,7 @@ class Overlay:
             self._follow(news, None if missed else news.changed)
         except HitlessError as error:
             self._later(error)
-        except Exception as error:  # noqa: BLE001 - a callback's border
+        except Exception as error:  # noqa: BLE001 - the callback's outermost handler
             self._later(ours(error, "following the leases"))
 
     def _later(self, error: HitlessError) -> None:
@@ -144,10 +144,10 @@ class Overlay:
 
     def _again(self) -> None:
         if self._missed and self._news is not None:
-            self._hear(self._news)
+            self._take_news(self._news)
 
     def _publish(self) -> None:
-        """Tell the others, but not before there is a device that can take what they send."""
+        """Publish this node's lease, but not before its device can receive what peers send."""
         if self._offer is not None and not self._published:
             self._published = True
             self._source.publish(self._offer)
@@ -156,38 +156,38 @@ class Overlay:
         read = configuration_reader(self._options)
         if read is None:
             return
-        began = self._config
-        if not began:
+        initial = self._config
+        if not initial:
             try:
                 first: str | None = await asyncio.to_thread(read)
-                began = first or ""
+                initial = first or ""
             except (HitlessError, OSError):
                 return
-        await ConfigurationWatch(read, began, self._configured).run()
+        await ConfigurationWatch(read, initial, self._configured).run()
 
     def _configured(self, differs: bool) -> None:
-        words = f"{self._netconf.where} is another one than at this agent's start: restart the agents one by one"
-        self._health.configuration = words if differs else ""
+        reason = f"{self._netconf.where} is another one than at this agent's start: restart the agents one by one"
+        self._health.configuration = reason if differs else ""
         self._metrics.set("hitless_overlay_configuration_changed", float(differs))
         if differs:
-            self._log.warning("leases", source=self._netconf.where, reason=words)
+            self._log.warning("leases", source=self._netconf.where, reason=reason)
 
     # --- this node's own address
 
-    def _look(self, before: Mapping[Family, tuple[Outer, ...]]) -> OuterInterfaces:
+    def _read_outer(self, before: Mapping[Family, tuple[Outer, ...]]) -> OuterInterfaces:
         return outer_interfaces(self._families, self._options.outer, self._given, before)
 
     def _moved(self, seen: OuterInterfaces) -> None:
-        """The outer interface, or this node's address, is another one, or is on again."""
+        """The outer interface or this node's address has changed, or the interface is up again."""
         if self._adopt(seen):
             self._again()
 
     def _adopt(self, seen: OuterInterfaces) -> bool:
-        """From now on this node is here; whether that makes another snapshot."""
+        """Use this interface and address from now on; whether another snapshot is needed."""
         if seen.trouble and seen.trouble != self._health.outer:
             self._log.error("outer interface", reason=seen.trouble)
         before, self._outer, self._health.outer = self._outer, seen.outer, seen.trouble
-        self._loop.anew()  # what the kernel refused without it
+        self._loop.retry_now()  # writes may have been refused without it
         if seen.outer == before or self._offer is None:
             return False
         self._metrics.add("hitless_overlay_outer_changes_total")
@@ -196,21 +196,21 @@ class Overlay:
                 self._log.info(
                     "outer interface", family=family.value, interface=one.name, address=str(one.external), mtu=one.mtu
                 )
-        told = moved(self._offer, seen.outer)
-        if told != self._offer:
-            self._offer, self._published = told, False
+        updated = moved(self._offer, seen.outer)
+        if updated != self._offer:
+            self._offer, self._published = updated, False
         self._missed = True
         return True
 
     def _choose(self, news: News) -> None:
-        """Who this node is to others: at the start, and when an annotation names another address."""
+        """Choose what this node publishes: at the start, and when an annotation names another address."""
         if self._offer is not None and news.addresses == self._given:
             return
         if self._offer is None and news.own is None and not news.leases.synced:
-            return  # its MAC is perhaps kept there
+            return  # the source may hold its MAC
         self._given = dict(news.addresses)
-        seen = self._look({})
-        self._following.begin(seen)
+        seen = self._read_outer({})
+        self._outer_watch.begin(seen)
         if self._offer is not None:
             self._adopt(seen)
             return
@@ -223,7 +223,7 @@ class Overlay:
         if self._offer is None:
             return
         if not news.subnets:
-            self._publish()  # the source gives a subnet in exchange
+            self._publish()  # the source answers with a subnet
             return
         own = self._offer.lease(news.node, news.subnets)
         snapshot = OverlaySnapshot(
@@ -232,7 +232,7 @@ class Overlay:
         self._snapshot = snapshot
         self._loop.desire(snapshot, changed)
         self._missed = False
-        told = tuple(news.subnets.values()), overlay_mtu(snapshot)
-        if told != self._told:
-            self._told = told
-            self._on_subnets(*told)
+        reported = tuple(news.subnets.values()), overlay_mtu(snapshot)
+        if reported != self._reported:
+            self._reported = reported
+            self._on_subnets(*reported)

@@ -1,4 +1,4 @@
-"""Which source of leases the flags name, and what is remembered of it."""
+"""The source of leases that the flags name, and its last known state."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from hitless.sources.subnets import read_subnet_file
 __all__ = ["configuration_reader", "has_leases", "lease_source", "network_configuration", "remembered"]
 
 
-def remembered(options: Options, say: Callable[[str], None]) -> CachedState | None:
-    """What the state file holds; ``say`` is told where it is refused."""
+def remembered(options: Options, warn: Callable[[str], None]) -> CachedState | None:
+    """The content of the state file; ``warn`` is called where it is refused."""
     if not options.overlay or not options.state_file or not _kind(options):
         return None
     try:
         return read_state(Path(options.state_file))
     except InputError as error:
-        say(f"{error}; it is not used")
+        warn(f"{error}; it is not used")
         return None
 
 
 def network_configuration(
-    options: Options, state: CachedState | None, say: Callable[[str], None]
+    options: Options, state: CachedState | None, warn: Callable[[str], None]
 ) -> tuple[NetConf, str]:
     """net-conf.json, and its text where it came from etcd. Raises ``InputError``; waits for etcd."""
     if _kind(options) != "etcd" or options.netconf_text:
@@ -42,15 +42,15 @@ def network_configuration(
         return read_netconf(Path(options.netconf), options.netconf_text, cuts=cuts), ""
     from hitless.sources.etcd.config import config_text
 
-    text = config_text(options.etcd, state.config if state is not None else "", say)
+    text = config_text(options.etcd, state.config if state is not None else "", warn)
     return parse_netconf(text, where=f"etcd: {options.etcd.prefix}/config", cuts=True), text
 
 
 def lease_source(
-    options: Options, netconf: NetConf, state: CachedState | None, say: Callable[[str], None], config: str = "",
+    options: Options, netconf: NetConf, state: CachedState | None, warn: Callable[[str], None], config: str = "",
     *, keep: bool = True,
 ) -> LeaseSource | None:  # fmt: skip
-    """``None``: there is none, and the agent keeps the rules alone. ``keep``: write what is told to the state file.
+    """``None``: there is no source, and the agent only manages the rules. ``keep``: write leases to the state file.
     Raises ``InputError``."""
     kind = _kind(options)
     if not options.overlay or not kind:
@@ -59,12 +59,12 @@ def lease_source(
     if not options.state_file:
         return source
     path = Path(options.state_file) if keep else None
-    return CachedSource(source, path, _fitting(state, netconf), say, config=config)
+    return CachedSource(source, path, _fitting(state, netconf), warn, config=config)
 
 
 def configuration_reader(options: Options) -> Callable[[], str | None] | None:
-    """What reads net-conf.json again, from where a start reads it; ``None`` where it is in the command line. It raises
-    ``HitlessError``, ``OSError``."""
+    """A function that reads net-conf.json from where a start reads it; ``None`` where it is in the command line. It
+    raises ``HitlessError``, ``OSError``."""
     if options.netconf_text:
         return None
     if _kind(options) != "etcd":
@@ -94,7 +94,7 @@ def _kind(options: Options) -> str:
 
 
 def _fitting(state: CachedState | None, netconf: NetConf) -> CachedState | None:
-    """The state, unless it is of other networks than today's."""
+    """The state, unless it belongs to other networks than the configured ones."""
     if state is None or state.subnets.keys() != netconf.networks.keys():
         return None
     inside = (within(one, netconf.networks[family]) for family, one in state.subnets.items())
@@ -129,7 +129,7 @@ def _host(url: str) -> str:
 
 
 def _addresses(hosts: Iterable[str]) -> frozenset[Address]:
-    """Those that are addresses: no peer's subnet may cover what the leases are asked of."""
+    """Those that are addresses: no peer's subnet may cover the servers of the leases."""
     return frozenset(one for one in map(address_of, hosts) if one is not None)
 
 

@@ -1,10 +1,10 @@
-"""Everything that the overlay does to the kernel, in one thread: a turn is events, difference, writes, and a check.
+"""All that the overlay does to the kernel, in one thread. A turn: read events, compute differences, write, check.
 
-Problem: a change of one peer among 5,000 must cost what one peer costs, and damage must be seen at once; yet nothing
-may rest on events alone. Promise: ``turn`` brings the mirror up to date, or reads everything where only that can tell;
-plans what is touched, or everything; writes it; and looks at what the kernel says then, so that what it reports as left
-is really left. It never removes anything before the source of leases has told everything, and never what a write that
-failed still needs. It decides nothing about *when*: that is the loop's.
+Problem: a change of one peer among 5,000 must cost what one peer costs, and damage must be noticed at once; yet events
+alone are not reliable. Promise: ``turn`` brings the mirror up to date, or reads everything where that is necessary;
+plans the touched objects, or all of them; writes; and reads the kernel's events again, so that what it reports as left
+is really left. It removes nothing before the source has reported all leases, and nothing that a failed write still
+needs. The loop decides when to run it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from hitless.plan.links import Bounds, LinkPlan, plan_links
 
 __all__ = ["Turn", "Worker"]
 
-_PASSES = 3  # writes and looks in one turn: a device that goes takes its objects with it while they are written
+_PASSES = 3  # writes and checks in one turn: a device that goes takes its objects with it while they are written
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """``whole``: everything was read. ``done``: what was written. ``refused``: what the kernel would not take.
-    ``left``: what is still to be done. ``damage``: the writes answer somebody's change, not a lease's. Monotonic
-    seconds; ``peers``: nodes that are served; ``lost``: the kernel dropped events."""
+    """``whole``: everything was read. ``done``: changes that were written. ``refused``: changes that the kernel
+    refused. ``left``: changes still to be made. ``damage``: another program caused the writes, not a lease. Times are
+    monotonic seconds; ``peers``: nodes that are served; ``lost``: the kernel dropped events."""
 
     begun: float
     ended: float
@@ -75,7 +75,7 @@ class Worker:
         self._compared = self._settled = False
 
     def desire(self, snapshot: OverlaySnapshot, changed: Collection[str] | None) -> None:
-        """From now on this is how it should be; ``changed``: the only nodes whose lease is another one than before."""
+        """From now on this is the desired state; ``changed``: the only nodes whose lease differs from before."""
         known = self._snapshot
         if known is None or changed is None or self._changed is None:
             self._changed = None
@@ -86,7 +86,7 @@ class Worker:
         self._snapshot = snapshot
 
     def turn(self, *, whole: bool = False) -> Turn:
-        """Bring the kernel to what is desired, as far as it lets us."""
+        """Bring the kernel to the desired state, as far as it accepts the changes."""
         snapshot, begun = self._snapshot, self._clock()
         assert snapshot is not None
         by_lease = self._changed is None or bool(self._changed)
@@ -120,13 +120,13 @@ class Worker:
         )  # fmt: skip
 
     def preview(self) -> tuple[LinkPlan, Mapping[str, str]]:
-        """What a turn would begin with, and who would be left out; nothing is written."""
+        """The first plan of a turn, and the peers that would be left out; nothing is written."""
         assert self._snapshot is not None
         self._mirror.replace(self._port.observe(_scope(self._snapshot)))
         return self._plan(self._snapshot, whole=True), dict(self._wanted.refused)
 
     def _plan(self, snapshot: OverlaySnapshot, whole: bool) -> LinkPlan:
-        """What is to be done, about everything or about what was touched."""
+        """The changes to be made, for all objects or for the touched ones."""
         self._pending |= self._mirror.take()
         keys = self._compute(snapshot, whole)
         if keys is not None and any(key[0] == "device" for key in keys):
@@ -142,9 +142,9 @@ class Worker:
         return plan_links(self._wanted.state, observed, bounds, keys=keys, wide=self._mirror.wide.values())
 
     def _lingering(self, snapshot: OverlaySnapshot) -> frozenset[str]:
-        """Devices that nothing has used for a short time only: peers that do not know of it yet send to them."""
+        """Devices that became unused a short time ago: peers that do not know it yet still send to them."""
         if isinstance(snapshot.backend, WireguardConfig):
-            return frozenset()  # what they take is in the clear
+            return frozenset()  # a device of another backend receives unencrypted packets
         now, names = self._clock(), {key[1] for key in self._mirror.objects if key[0] == "device"}
         unused = {
             str(name) for name in names if is_overlay_device(str(name)) and ("device", name) not in self._wanted.objects
@@ -165,7 +165,7 @@ class Worker:
     def _compute(self, snapshot: OverlaySnapshot, whole: bool) -> set[Key] | None:
         """Bring the desired state up to date; the keys to compare, ``None`` for all."""
         changed, self._changed = self._changed, set()
-        if self._mirror.underlay and _asks_ways(snapshot):
+        if self._mirror.underlay and _uses_plain_routes(snapshot):
             self._direct, changed = {}, None
         self._mirror.underlay = False
         if not whole and changed is not None:
@@ -184,9 +184,9 @@ class Worker:
         return None
 
     def _look_up(self, snapshot: OverlaySnapshot, nodes: Collection[str]) -> None:
-        """Ask which of these peers are reached without a gateway, where that matters."""
+        """Find out which of these peers are reached without a gateway, where that matters."""
         leases = [lease for node in nodes if (lease := snapshot.leases.by_node.get(node)) is not None]
-        if not _asks_ways(snapshot):
+        if not _uses_plain_routes(snapshot):
             leases = [lease for lease in leases if lease.backend is BackendType.HOST_GW]
         wanted = {one.public_ip for lease in leases for one in lease.endpoints.values()} - self._direct.keys()
         self._direct.update(self._port.direct(wanted))
@@ -225,14 +225,14 @@ def _scope(snapshot: OverlaySnapshot) -> Scope:
     return Scope(tuple(snapshot.networks.values()))
 
 
-def _asks_ways(snapshot: OverlaySnapshot) -> bool:
+def _uses_plain_routes(snapshot: OverlaySnapshot) -> bool:
     backend = snapshot.backend
     return isinstance(backend, HostGw) or (isinstance(backend, VxlanConfig) and backend.direct_routing)
 
 
 def _bounds(snapshot: OverlaySnapshot, lingering: frozenset[str], former: frozenset[Route]) -> Bounds:
-    # plain routes of an earlier backend send in the clear, and are in nobody's place where all peers have one route
-    plain = _asks_ways(snapshot) or isinstance(snapshot.backend, WireguardConfig)
+    # plain routes of an earlier backend send unencrypted packets; where every peer has its own route, they can go
+    plain = _uses_plain_routes(snapshot) or isinstance(snapshot.backend, WireguardConfig)
     outer = {one.name for one in snapshot.outer.values()} if plain else set()
     lengths = frozenset(one.subnet.prefixlen for one in snapshot.own.endpoints.values())
     return Bounds(
@@ -264,7 +264,7 @@ def _kept(
 
 
 def _needed(refused: Sequence[tuple[LinkChange, HitlessError]], objects: Mapping[Key, object]) -> set[Key]:
-    """What routes that could not be replaced still need."""
+    """The neighbours and forwarding entries of routes that could not be replaced."""
     found: set[Key] = set()
     for change, _ in refused:
         old = change.before

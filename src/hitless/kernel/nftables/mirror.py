@@ -1,12 +1,17 @@
 """The rule set of a namespace, kept current from the kernel's events.
 
-Problem: a gap may last a fraction of a millisecond, its writer lives little longer, and while a burst of foreign rules
-is taken in the next gap may begin. Promise: a thread of its own (``receiving``) stamps every commit the moment it
-arrives; the transactions are applied when the caller asks (``next``). The subscription stands before the first read, so
-that nothing falls between the two. Dropped events, and anything that does not fit, end in a full read, and the update
-says so. Where others change the rules so quickly that they cannot be read, nothing is known of them until they can: the
-update says that too, and the read is tried again. Only what is of ``interest`` is kept; what becomes of interest is
-read then, as the generation at hand holds it. What it never does: evaluate. Next stages: ``watch``, ``guard``.
+Problem: a gap may last a fraction of a millisecond, its writer lives little longer, and the next gap may begin while a
+burst of foreign rules is processed. Promise:
+
+- A thread of its own (``receiving``) stamps every commit when it arrives; the transactions are applied when the caller
+  calls ``next``. The subscription exists before the first read, so that no commit is missed between them.
+- Dropped events, and events that contradict the state, cause a full read, and the update says so. The old state is
+  dropped before, so that only one is in memory.
+- While other programs change the rules so quickly that they cannot be read, nothing is known of them; the update says
+  so, and the read is repeated later.
+- Only chains and sets of ``interest`` are kept. What becomes of interest later is read then, at the current generation.
+
+It never evaluates rules. Next stages: ``watch``, ``guard``.
 """
 
 from __future__ import annotations
@@ -35,9 +40,9 @@ __all__ = ["Mirror", "Sockets", "Update"]
 
 _RECEIVE_BUFFER = 8 << 20
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
-_OVERTIME_S = 0.5  # of work on what waits, beyond the time that a caller allows
-_READ_S = 2.0  # a read that others disturb for longer is tried again later
-_AGAIN_S = (0.5, 8.0)  # the first pause before that, and the longest
+_OVERTIME_S = 0.5  # of work on waiting transactions, beyond the caller's timeout
+_READ_S = 2.0  # a read that commits disturb for longer is repeated later
+_AGAIN_S = (0.5, 8.0)  # the first pause before that, and the longest one
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +103,12 @@ class Sockets:
 class Mirror:
     """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
 
-    ``tables``: keep only those with these names. ``interest``: of all else keep the heads alone. ``receive_buffer``
-    bounds the burst that can be taken in without loss. ``urgent`` gives the receiving thread a real-time priority where
-    that is allowed; it says that the caller's thread has one too (``kernel.cpu_priority``), which is given up while a
-    large transaction is applied: others must run. ``collapse``: commits that touch nothing of interest make no step of
-    their own, and ``generation`` follows with the next one that does. Raises ``MissingError`` without permission or
-    nf_tables.
+    ``tables``: keep only those with these names. ``interest``: of chains and sets outside it, only the names are kept.
+    ``receive_buffer`` bounds the burst that can be received without loss. ``urgent`` gives the receiving thread a
+    real-time priority where that is allowed, and means that the caller's thread has one too (``kernel.cpu_priority``);
+    it is dropped while a large transaction is applied, so that other processes can run. ``collapse``: commits that
+    touch nothing of interest cause no update, and ``generation`` follows with the next one that does. Raises
+    ``MissingError`` without permission or nf_tables.
     """
 
     def __init__(
@@ -169,7 +174,7 @@ class Mirror:
 
     @property
     def state(self) -> State:
-        """What is mirrored, undecoded."""
+        """The mirrored state, undecoded."""
         return self._replay.state
 
     @property
@@ -179,12 +184,12 @@ class Mirror:
 
     @property
     def committed(self) -> int:
-        """The kernel's generation now, which ``current`` may not show yet."""
+        """The kernel's generation now, which ``current`` may not have reached yet."""
         return dump.generation(self._control)
 
     def catch_up(self, patience: float = CATCH_UP_S) -> bool:
-        """Wait for the events of everything that is committed by now; ``next`` then gives it without waiting. Whether
-        they came in time."""
+        """Wait for the events of all commits up to now, which ``next`` then returns without waiting. Whether they
+        arrived in time."""
         last = self.committed
         return not after(last, self.generation) or self._receiver.caught_up(last, patience)
 
@@ -215,7 +220,7 @@ class Mirror:
                 if not received.t:
                     return None
                 if self._unread_since:
-                    pass  # the next read shows what it did
+                    pass  # the next read includes it
                 elif not received.datagrams:
                     return self._resync(received.reason, received.t, lost=True)
                 elif (update := self._apply(received)) is not None:
@@ -227,7 +232,7 @@ class Mirror:
                 left = max(0.0, left)
 
     def _bounded(self, left: float | None) -> float | None:
-        """How long to wait, where something else is due before that."""
+        """How long to wait until something else is due."""
         due = [] if left is None else [left]
         due += [self._read_at - self._clock.monotonic()] if self._unread_since else []
         due += [FETCH_AGAIN_S] if self._fetcher.waiting or self._fetcher.ahead else []
@@ -252,7 +257,7 @@ class Mirror:
                 hasten()
         if commit is None:
             return None
-        came = self._fetcher.settle(commit.needs)  # perhaps with a commit that touched nothing else
+        came = self._fetcher.settle(commit.needs)  # true also for a commit that touched nothing else of interest
         self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t + received.late)
         return self._committed(received, commit) if commit.changes or came else None
 
@@ -279,7 +284,7 @@ class Mirror:
         )
 
     def _read_again(self) -> Update | None:
-        """Try what was given up; ``None``: in vain."""
+        """Repeat a read that was given up; ``None``: it failed again."""
         since, reason = self._unread_since, "the rules could not be read before, as they changed all the time"
         self._unread_since = 0
         update = self._resync(reason, since, lost=True)
@@ -317,8 +322,8 @@ class Mirror:
             return self._give_up(f"{reason}; {error}", noticed)
         self._unread_since, self._pause = 0, 0.0
         self._view = self._replay.state.view()
-        # Commits between the last one known and the one that needed the read, or during it: what they did, when, and
-        # who made them is not known, and a gap may have begun and ended among them.
+        # Commits between the last known one and the end of the read: their changes, times and writers are not known,
+        # and a gap may have begun and ended among them.
         unseen = (self.generation - before & 0xFFFFFFFF) - 1
         if not lost and unseen > 0:
             lost, reason = True, f"{unseen} commit{'s' if unseen > 1 else ''} unseen: {reason}"
@@ -331,14 +336,14 @@ class Mirror:
         return lag
 
     def sets_used(self, family: str, table: str, chain: str) -> frozenset[str]:
-        """The sets that a chain of the current rule set looked into when it was read."""
+        """The sets that a chain of the current rule set used when it was decoded."""
         found = self._view.get((wire.NUMBERS[family], table))
         return found.chains.sets_used(chain) if found is not None and isinstance(found.chains, Chains) else frozenset()
 
     def verify(self, chains: Iterable[tuple[str, str, str]]) -> Update | None:
         """Compare chains (nft family, table, name) with the kernel's; a difference gives a full read as an update.
 
-        ``None``: all is well, or the rule set is changing just now and cannot be compared.
+        ``None``: there is no difference, or the rule set is changing and cannot be compared.
         """
         if not self._settled():
             return None
@@ -362,5 +367,5 @@ class Mirror:
             return known is None and found is None
         if list(found.rules) != list(known.rules) or found.hook != known.hook:
             return False
-        # a rule keeps its handle for as long as it is that rule, so of long chains nothing need be decoded
+        # a rule keeps its handle as long as it exists unchanged, so that long chains need not be decoded
         return len(known.rules) > LONG_CHAIN or found.decoded(table) == known.decoded(table)
