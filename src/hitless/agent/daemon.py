@@ -266,7 +266,7 @@ class _SubnetKeeper:
                 if snapshot != last:
                     last = snapshot
                     self.adopt(snapshot)
-                gap = 60.0  # a node's podCIDR changes only when the node is made anew
+                gap = 60.0  # a node's podCIDR changes only when the node is created again
             except Exception as failure:  # noqa: BLE001 - the outermost handler: else the subnets would never be asked for again
                 error = ours(failure, "asking Kubernetes")
                 health.waiting_for = f"this node's subnet from Kubernetes: {error}"

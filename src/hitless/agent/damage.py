@@ -49,9 +49,9 @@ class Damage:
         suspect = named[-1] if named else self._by or Suspect(begun, 0, 0, "")
         since = self._since if self._since is not None else suspects[0].time if suspects else begun
         # another try to repair the same damage is no new damage, unless a program has written since
-        anew = self._since is None or bool(suspects)
+        new = self._since is None or bool(suspects)
         self._since, self._by = (None, None) if settled else (since, suspect)
-        return Blame(suspect, ended - since, self._fights.damage(suspect.kin, begun) if anew else GOES_ON)
+        return Blame(suspect, ended - since, self._fights.damage(suspect.kin, begun) if new else GOES_ON)
 
     def fighting(self, now: float) -> list[str]:
         """The writers that undo our rules again and again."""

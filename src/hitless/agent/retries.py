@@ -29,6 +29,6 @@ class Retries:
         if self.failures > _FREE:
             self.not_before = now + min(_LONGEST, _FIRST * 2.0 ** min(self.failures - _FREE - 1, 8))
 
-    def anew(self) -> None:
+    def reset(self) -> None:
         """It worked, or there is another desired state."""
         self.failures, self.not_before = 0, 0.0

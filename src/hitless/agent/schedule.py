@@ -67,7 +67,7 @@ class AgentSchedule:
 
     def restart(self) -> None:
         """There is another desired state: earlier failures do not count, and the backend is chosen again."""
-        self._retries.anew()
+        self._retries.reset()
         self._requested, self._backend = True, 0.0
 
     def request_evaluation(self) -> None:
@@ -173,4 +173,4 @@ class AgentSchedule:
 
     def succeeded(self) -> None:
         """A pass did not fail."""
-        self._retries.anew()
+        self._retries.reset()

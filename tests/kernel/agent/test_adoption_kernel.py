@@ -48,7 +48,7 @@ def test_without_a_hint_the_backend_is_where_more_rules_stand(kernel: RealKernel
     assert kernel.detect() is Backend.NFT, "as many in both: nft, as iptables-wrappers has it"
 
 
-def test_legacy_tables_that_somebody_only_looked_at_choose_nothing(place: Place, kernel: RealKernel) -> None:
+def test_legacy_tables_that_were_only_listed_choose_no_backend(place: Place, kernel: RealKernel) -> None:
     for program in ("iptables-legacy", "ip6tables-legacy"):
         for table in ("nat", "filter", "mangle", "raw"):
             place.run(program, "-t", table, "-N", "NOTHING")
@@ -62,7 +62,7 @@ def test_a_hint_counts_in_the_mangle_table_only(kernel: RealKernel, hint: str, t
     assert kernel.hinted() is None and kernel.detect() is Backend.NFT
 
 
-def test_looking_makes_no_legacy_table(kernel: RealKernel) -> None:
+def test_observing_creates_no_legacy_table(kernel: RealKernel) -> None:
     kernel.observe(tuple(Family))
     kernel.egress(tuple(Family))
     kernel.detect()

@@ -140,7 +140,7 @@ def test_few_capabilities_and_a_read_only_file_system_are_enough(
         started.wait(lambda: readyz(place.namespace)[0] == 200, "ready again")
 
 
-def test_legacy_without_net_raw_is_not_ready_and_says_why(place: Node) -> None:
+def test_legacy_without_net_raw_is_not_ready_and_reports_why(place: Node) -> None:
     programs("setpriv")
     with daemon(place, "--backend=legacy", before=only("net_admin")) as started:
         started.wait(lambda: started.events("not applied") or started.events("rules not read"), "word of it")
@@ -169,7 +169,7 @@ esac
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["by its version", "by its refusal"])
-def test_an_iptables_without_random_fully_is_lived_with_and_said_once(
+def test_an_iptables_without_random_fully_is_used_and_reported_once(
     place: Node, kernel: RealKernel, tmp_path: Path, honest: bool
 ) -> None:
     for stem in ("iptables", "ip6tables"):
@@ -238,7 +238,7 @@ def quiet(place: Node, *daemons: Daemon) -> None:
             time.sleep(0.02)
 
 
-def test_systemd_is_told_ready_is_fed_its_watchdog_and_told_of_the_end(place: Node, tmp_path: Path) -> None:
+def test_systemd_gets_ready_watchdog_and_stopping(place: Node, tmp_path: Path) -> None:
     heard: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -335,7 +335,7 @@ def test_cleanup_takes_both_families_of_every_backend_and_nothing_else(place: No
     assert after == [line for line in before if "LANNEL" not in line and "flannel" not in line]
 
 
-def test_a_log_that_nobody_reads_holds_nothing_up(place: Node, kernel: RealKernel) -> None:
+def test_a_log_without_a_reader_blocks_nothing(place: Node, kernel: RealKernel) -> None:
     """A container's log is a pipe; its reader stands still when the node's disk is full."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

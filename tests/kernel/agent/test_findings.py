@@ -80,7 +80,7 @@ def write_plan(place: Node, *words: str) -> None:
         (("-t", "nat", "-I", "FLANNEL-POSTRTG", "-s", "10.42.0.0/16", "-j", "ACCEPT"), ("--ip-masq=false",), ""),
     ],
 )
-def test_a_plan_that_has_nothing_to_do_says_what_cuts_the_pods_off(
+def test_a_plan_without_changes_reports_what_cuts_the_pods_off(
     place: Node, rule: tuple[str, ...], more: tuple[str, ...], words: str
 ) -> None:
     first = more if words else ()
@@ -97,7 +97,7 @@ def test_a_plan_that_has_nothing_to_do_says_what_cuts_the_pods_off(
     assert "# cut off: " in text
 
 
-def test_what_cuts_the_pods_off_is_in_the_log_once_and_on_readyz_in_the_right_words(place: Node) -> None:
+def test_what_cuts_the_pods_off_is_in_the_log_once_and_on_readyz_with_its_kind(place: Node) -> None:
     place.iptables("-A", "FORWARD", "-s", "10.99.0.0/16", "-j", "ACCEPT")
     with talk(place, "--iptables-resync=1", "--v=1") as agent:
         agent.wait(lambda: agent.events("ready"), "ready")
@@ -114,7 +114,7 @@ def test_what_cuts_the_pods_off_is_in_the_log_once_and_on_readyz_in_the_right_wo
         assert "true" in agent.reasons()
 
 
-def test_a_failure_that_lasts_is_tried_seldom_and_said_seldom_whatever_happens_beside_it(place: Node) -> None:
+def test_a_lasting_failure_is_retried_and_logged_seldom_whatever_else_happens(place: Node) -> None:
     """Somebody owns a table of flannel's name (the kernel refuses everybody else), and changes rules all the time."""
     owned = OwnedTables("flannel-ipv4", place.namespace, flags=OWNER)
     try:

@@ -93,7 +93,7 @@ def ready(place: Node) -> tuple[int, str]:
     return status, str(body)
 
 
-def test_without_any_subnet_it_waits_says_so_and_goes_on_when_the_api_answers(
+def test_without_a_subnet_it_reports_that_it_waits_and_continues_when_the_api_answers(
     place: Node, agent: Callable[[], Process], tmp_path: Path
 ) -> None:
     agent()

@@ -147,7 +147,7 @@ def test_a_fight_is_noticed_and_named(made: Lab, port: AgentNode) -> None:
 
 
 @pytest.mark.parametrize("made", [Backend.LEGACY], ids=str, indirect=True)  # the others take no lock
-def test_a_held_lock_is_said_and_traffic_goes_on(made: Lab, port: AgentNode) -> None:
+def test_a_held_lock_is_reported_and_traffic_goes_on(made: Lab, port: AgentNode) -> None:
     lock = made.nodes[0].root / "run/xtables.lock"
     target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made, "--lock-wait=1") as agent:

@@ -69,7 +69,7 @@ DEFECTS: Mapping[str, Planted] = {
     "events request no pass": instead(AgentSchedule, "request_pass", lambda self: None),
     "after a failed reading there is no other pass": then(AgentSchedule, "pass_begun", _never_again),
     "a new configuration waits for the next comparison": instead(
-        AgentSchedule, "restart", lambda self: self._retries.anew()
+        AgentSchedule, "restart", lambda self: self._retries.reset()
     ),
     "commits during a pass are dropped": instead(ChangeWatch, "covered", _keeps_suspects),
     "lost events request no pass": instead(ChangeWatch, "collect", _collects_what_came),

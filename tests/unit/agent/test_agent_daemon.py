@@ -122,7 +122,7 @@ def test_an_agent_starts_repairs_and_ends_without_a_change(world: World) -> None
     assert world.node.commits > 2
 
 
-def test_our_rules_are_repaired_while_everybodys_are_read(world: World) -> None:
+def test_our_rules_are_repaired_while_all_rules_are_read(world: World) -> None:
     read, begun, everything = threading.Event(), threading.Event(), world.node.everything
 
     def reads(families: Collection[Family]) -> Ruleset:
@@ -196,13 +196,13 @@ def test_kubernetes_is_asked_until_it_answers(world: World, monkeypatch: pytest.
     assert any(one["event"] == "waiting" for one in said)
 
 
-def test_a_subnet_file_that_cannot_be_written_is_told_of(world: World, tmp_path: Path) -> None:
+def test_a_subnet_file_that_cannot_be_written_is_reported(world: World, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = world.run(lambda: world.heard("ready"), subnet_file=str(tmp_path / "file" / "subnet.env"))
     assert any(one["event"] == "subnet file" and "cannot be written" in one["reason"] for one in said)
 
 
-def test_an_error_of_a_part_is_logged_and_calls_for_a_look(world: World) -> None:
+def test_an_error_of_a_part_is_logged_and_requests_a_pass(world: World) -> None:
     def breaks() -> bool:
         asyncio.get_running_loop().call_exception_handler({"message": "x", "exception": RuntimeError("broken")})
         asyncio.get_running_loop().call_exception_handler({"message": "only words"})
@@ -217,7 +217,7 @@ def test_the_time_of_this_processs_start_is_before_now() -> None:
     assert now - 24 * 3600 < daemon.started_at() <= now
 
 
-def test_the_server_says_what_health_says(world: World) -> None:
+def test_the_server_reports_the_health(world: World) -> None:
     import urllib.request
 
     answers: list[int] = []

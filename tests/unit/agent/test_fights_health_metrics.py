@@ -21,14 +21,14 @@ from hitless.daemon.logs import Log
 from hitless.daemon.notify import Notifier
 
 
-def test_a_third_damage_within_a_minute_is_a_fight_and_is_told_once() -> None:
+def test_a_third_damage_within_a_minute_is_a_fight_and_is_reported_once() -> None:
     fights = Fights()
     assert [fights.damage("flanneld", now).new for now in (0.0, 5.0, 10.0, 15.0)] == [False, False, True, False]
     assert fights.current(15.0) == ["flanneld"]
     assert fights.current(100.0) == []
 
 
-def test_rare_damage_is_no_fight() -> None:
+def test_rare_damage_is_not_a_fight() -> None:
     fights = Fights()
     assert not any(fights.damage("iptables", now).new for now in (0.0, 61.0, 122.0, 183.0))
 
@@ -58,7 +58,7 @@ def test_a_quiet_minute_ends_a_fight() -> None:
     assert fights.damage("x", 120.0).delay == 0.0
 
 
-def test_ready_is_said_only_while_it_is_true() -> None:
+def test_ready_is_reported_only_while_it_is_true() -> None:
     health = Health(stale_after=25.0)
     assert health.reasons(0.0) == ("waiting for the first comparison with the kernel",)
     health.problems = ("the program nft is not installed",)
@@ -138,14 +138,14 @@ def test_a_log_line_is_one_object_and_a_repeated_failure_is_counted() -> None:
     assert "empty" not in lines[1] and "nothing" not in lines[1]
 
 
-def test_a_log_that_nobody_reads_stops_nothing() -> None:
+def test_a_log_without_a_reader_stops_nothing() -> None:
     stream = io.StringIO()
     log = Log(stream)
     stream.close()
     log.info("ready")
 
 
-def test_the_service_manager_is_told(tmp_path: Path) -> None:
+def test_the_service_manager_is_notified(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "4000000"})
@@ -203,7 +203,7 @@ def test_a_failure_that_lasts_is_tried_more_and_more_seldom() -> None:
         now = max(now + 0.1, retries.not_before)  # somebody's events wake the loop ten times a second
     assert 3 < tries <= 12
     assert retries.not_before - now <= 10.0
-    retries.anew()
+    retries.reset()
     assert retries.not_before == 0.0
     retries.failed(100.0)
     assert retries.not_before <= 100.0

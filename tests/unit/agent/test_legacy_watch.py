@@ -88,7 +88,7 @@ class World:
         )
 
 
-def test_another_size_of_any_table_is_told_within_a_twentieth_of_a_second() -> None:
+def test_another_size_of_any_table_is_reported_within_a_twentieth_of_a_second() -> None:
     world = World()
     world.turning.sleep(1.0)
     assert not world.told
@@ -120,7 +120,7 @@ def test_a_use_of_the_lock_that_only_reads_is_nothing() -> None:
     assert not world.told
 
 
-def test_a_change_of_size_at_the_lock_is_told_without_waiting_for_the_hint() -> None:
+def test_a_change_of_size_at_the_lock_is_reported_without_delay() -> None:
     world = World()
     world.watch.pass_ended(10.0)
     world.lock.closes = True
@@ -129,7 +129,7 @@ def test_a_change_of_size_at_the_lock_is_told_without_waiting_for_the_hint() -> 
     assert len(world.told) == 1
 
 
-def test_a_writer_that_nobody_can_name_is_told_of_without_a_name() -> None:
+def test_a_writer_whose_name_is_unknown_is_reported_without_a_name() -> None:
     world = World()
     for holder, told in ((None, (0, "")), (Holder(5, "", "", ""), (5, ""))):
         world.lock.holder = holder

@@ -1,4 +1,5 @@
-"""While everybody's rules are read, or read again, which takes seconds: our own are repaired, and /readyz is honest."""
+"""While the rules of all programs are read, which takes seconds, ours are repaired and /readyz reports what is
+unknown."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ READING = 3.0
 
 
 def started(*, before: tuple[str, ...] = (), reading: float = READING) -> Agent:
-    """With our rules there already, and ``before`` somebody else's."""
+    """On a node that has our rules already, and the rules ``before`` of another program."""
     node, time = FakeNode(), Time()
     for text in (*our_text(Backend.NFT, V4), *before):
         node.write(Backend.NFT, V4, text)
@@ -42,8 +43,8 @@ def whole(agent: Agent) -> bool:
     return not plan_pass(agent.node, WANTED, Backend.NFT).transactions
 
 
-def told(agent: Agent) -> tuple[int, list[str]]:
-    """What /readyz answers, and what cannot be told."""
+def readyz(agent: Agent) -> tuple[int, list[str]]:
+    """The status of /readyz, and its ``cannot_tell``."""
     answer = page("/readyz", agent.health, agent.metrics, agent.time.now)
     return answer.status, json.loads(answer.text)["cannot_tell"]
 
@@ -55,15 +56,15 @@ def flushed(agent: Agent) -> None:
     agent.turn()
 
 
-def test_ready_is_said_before_everybodys_rules_are_read_and_what_is_not_known_is_named() -> None:
+def test_the_node_is_ready_before_all_rules_are_read_and_readyz_lists_what_is_unknown() -> None:
     agent = started()
     assert len(agent.events("ready")) == 1
-    assert told(agent) == (200, [f"ipv4: {UNREAD}"])
+    assert readyz(agent) == (200, [f"ipv4: {UNREAD}"])
     agent.sleep(READING + 0.1)
-    assert told(agent) == (200, [])
+    assert readyz(agent) == (200, [])
 
 
-def test_what_others_do_shows_soon_also_after_a_long_first_reading() -> None:
+def test_changes_by_others_are_noticed_soon_also_after_a_long_first_read() -> None:
     agent = started()
     agent.sleep(READING + 0.1)
     agent.time.reading = 0.0
@@ -71,10 +72,10 @@ def test_what_others_do_shows_soon_also_after_a_long_first_reading() -> None:
     agent.node.other(Backend.NFTABLES, V4, f"{chain}add rule ip fw f ip saddr 10.42.0.0/16 drop\n")
     agent.deliver()
     agent.sleep(1.5)
-    assert told(agent)[0] == 503
+    assert readyz(agent)[0] == 503
 
 
-def test_our_rules_that_cannot_be_judged_at_the_start_are_no_reason_not_to_be_ready() -> None:
+def test_a_failed_evaluation_at_the_start_leaves_the_node_ready() -> None:
     node, time = FakeNode(), Time()
     time.reading = READING
 
@@ -84,27 +85,27 @@ def test_our_rules_that_cannot_be_judged_at_the_start_are_no_reason_not_to_be_re
     node.egress = fails  # type: ignore[method-assign,assignment]
     agent = Agent(node, time, WANTED, backend=Backend.NFT)
     agent.turn()
-    status, why = told(agent)
+    status, why = readyz(agent)
     assert status == 200
     assert "the chains" in why[0]
     agent.sleep(READING + 0.1)
-    assert told(agent) == (200, [])
+    assert readyz(agent) == (200, [])
 
 
-def test_a_drop_in_front_of_our_rules_is_known_before_everybodys_rules_are_read() -> None:
+def test_a_drop_in_front_of_our_rules_is_known_before_all_rules_are_read() -> None:
     agent = started(before=(DROP,))
     assert not agent.events("ready")
-    assert told(agent) == (503, [])
+    assert readyz(agent) == (503, [])
     agent.sleep(3 * READING)
-    assert told(agent)[0] == 503
+    assert readyz(agent)[0] == 503
     assert len(agent.events("not carried")) == 1
 
 
 @pytest.mark.parametrize("after", [0.5, 60.0], ids=["while they are read first", "while they are read again"])
-def test_damage_is_repaired_at_once_while_everybodys_rules_are_read(after: float) -> None:
+def test_damage_is_repaired_at_once_while_all_rules_are_read(after: float) -> None:
     agent = started()
     agent.sleep(after)
-    flushed(agent)  # what begins behind this repair, if nothing runs, takes three seconds
+    flushed(agent)  # the evaluation that begins after this repair takes three seconds
     assert whole(agent)
     for _ in range(5):
         assert agent.time.begun, "nothing is being read"
@@ -112,7 +113,7 @@ def test_damage_is_repaired_at_once_while_everybodys_rules_are_read(after: float
         flushed(agent)
         assert whole(agent)
     assert [one["milliseconds"] for one in agent.events("repaired")] == [0.0] * 6
-    assert told(agent)[0] == 200
+    assert readyz(agent)[0] == 200
 
 
 def test_behind_a_repair_no_other_rules_are_read_before_the_next_damage_can_be_repaired() -> None:
@@ -128,39 +129,39 @@ def test_behind_a_repair_no_other_rules_are_read_before_the_next_damage_can_be_r
     flushed(agent)
     assert whole(agent) and not read
     agent.sleep(6.0)
-    assert told(agent) == (200, [])
+    assert readyz(agent) == (200, [])
 
 
-def test_an_answer_from_before_a_repair_does_not_say_that_pods_are_cut_off() -> None:
+def test_a_result_from_before_a_repair_does_not_report_pods_as_cut_off() -> None:
     agent = started()
     agent.sleep(10.0)
     while agent.time.begun:
         agent.sleep(0.1)
     agent.node.other(Backend.NFT, V4, FLUSH)
     agent.loop.foreign_rules_changed()
-    while not agent.time.begun:  # the question is asked before the event of the damage arrives
+    while not agent.time.begun:  # the evaluation begins before the event of the damage arrives
         agent.sleep(0.01)
     agent.deliver()
     agent.turn()
     assert whole(agent)
     for _ in range(100):
-        assert told(agent)[0] == 200
+        assert readyz(agent)[0] == 200
         agent.sleep(0.1)
     assert not agent.events("not carried")
 
 
-def test_what_others_cut_off_is_said_also_while_somebody_undoes_our_rules_all_the_time() -> None:
+def test_a_cut_off_by_others_is_reported_also_while_our_rules_are_undone_all_the_time() -> None:
     agent = started()
     agent.sleep(10.0)
     agent.node.other(Backend.NFT, V4, DROP)
     for _ in range(30):
         flushed(agent)
         agent.sleep(1.0)
-    assert told(agent)[0] == 503
+    assert readyz(agent)[0] == 503
     assert any("dropped" in reason for reason in agent.health.reasons(agent.time.now))
 
 
-def test_a_reading_that_fails_cannot_tell_and_is_no_reason_not_to_be_ready() -> None:
+def test_a_failed_reading_means_cannot_tell_and_leaves_the_node_ready() -> None:
     agent = started(reading=0.0)
     agent.sleep(6.5)
 
@@ -170,20 +171,20 @@ def test_a_reading_that_fails_cannot_tell_and_is_no_reason_not_to_be_ready() -> 
     agent.node.changed = fails  # type: ignore[method-assign,assignment]
     agent.sleep(1.0)
     del agent.node.changed
-    status, why = told(agent)
+    status, why = readyz(agent)
     assert status == 200
     assert "the rules" in why[0]
     assert len(agent.events("rules not read")) == 1
     agent.sleep(2.0)
-    assert told(agent) == (200, [])
+    assert readyz(agent) == (200, [])
 
 
-def test_rules_that_are_read_again_for_long_are_named() -> None:
+def test_a_long_second_read_is_reported() -> None:
     agent = started(reading=8.0)
     agent.sleep(9.0)
     flushed(agent)
     agent.sleep(5.0)
-    status, why = told(agent)
+    status, why = readyz(agent)
     assert status == 200
     assert [one.partition(" for ")[0] for one in why] == ["rules: being read again"]
 

@@ -97,7 +97,7 @@ def test_a_gap_that_takes_several_tries_is_one_and_no_fight() -> None:
     assert not agent.events("fight")
 
 
-def test_a_gap_that_somebody_else_repairs_is_over() -> None:
+def test_a_gap_that_another_program_repairs_is_over() -> None:
     agent = started()
     agent.deliver()
     agent.sleep(6.0)
@@ -126,7 +126,7 @@ def test_damage_without_an_event_is_found_by_the_next_comparison() -> None:
     assert repaired["writer"] == "unknown"
 
 
-def test_lost_events_are_a_reason_to_look() -> None:
+def test_lost_events_request_a_pass() -> None:
     agent = started()
     agent.deliver()
     agent.sleep(6.0)
@@ -140,7 +140,7 @@ def test_lost_events_are_a_reason_to_look() -> None:
     assert agent.metrics.value("hitless_agent_lost_events_total") == 1
 
 
-def test_a_lock_that_is_busy_is_tried_again_soon_and_told_of() -> None:
+def test_a_busy_lock_is_retried_soon_and_reported() -> None:
     node = FakeNode()
     node.fail_next(LockBusy(("iptables-restore",), 4, "another app is holding the lock"), 6)
     agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
@@ -193,7 +193,7 @@ def test_damage_that_a_failed_reading_kept_from_sight_is_reported_all_the_same()
     assert [one["writer"] for one in agent.events("repaired")] == ["fw (pid 7)"]
 
 
-def test_a_fight_is_told_once_and_slowed_down() -> None:
+def test_a_fight_is_reported_once_and_slowed_down() -> None:
     agent = started()
     agent.deliver()
     for _ in range(40):
@@ -231,7 +231,7 @@ def test_others_rules_make_the_node_not_ready_and_ready_again_and_both_are_logge
     assert len(agent.events("carried again")) == 1
 
 
-def test_a_judgement_that_fails_is_met_by_the_next_look() -> None:
+def test_after_a_failed_evaluation_the_next_one_succeeds() -> None:
     agent = started()
     agent.deliver()
     agent.sleep(6.5)
@@ -242,7 +242,7 @@ def test_a_judgement_that_fails_is_met_by_the_next_look() -> None:
     assert len(agent.events("rules not read")) == 1
 
 
-def test_a_flushed_node_is_carried_beside_the_tables_until_nobody_touches_them() -> None:
+def test_after_a_flush_a_separate_table_carries_the_pods_until_the_others_are_left_alone() -> None:
     agent = started()
     agent.deliver()
     agent.sleep(6.0)
@@ -303,7 +303,7 @@ def test_a_gap_lasts_as_long_as_it_lasts_also_when_the_clock_is_set_meanwhile(st
     assert seconds == pytest.approx(closed["milliseconds"] / 1e3, abs=1e-5)
 
 
-def test_a_node_on_which_nothing_changes_is_judged_anew_every_half_minute() -> None:
+def test_a_node_on_which_nothing_changes_is_evaluated_every_half_minute() -> None:
     agent = started(whole=True)
     agent.sleep(60.0)
     everything, judged = agent.node.everything, list[object]()
@@ -347,7 +347,7 @@ def test_the_end_changes_nothing() -> None:
     assert agent.node.commits == commits
 
 
-def test_plain_masquerade_is_told_once() -> None:
+def test_a_missing_random_fully_is_reported_once() -> None:
     node = FakeNode(random_fully=False)
     agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
     agent.sleep(30.0)
@@ -355,7 +355,7 @@ def test_plain_masquerade_is_told_once() -> None:
     assert agent.ready()
 
 
-def test_an_error_that_nobody_foresaw_does_not_end_the_loop() -> None:
+def test_an_unexpected_error_does_not_end_the_loop() -> None:
     agent = started()
     agent.worker.run_pass = None  # type: ignore[method-assign,assignment]  # a defect
     agent.loop.rules_changed()
@@ -378,7 +378,7 @@ def test_the_backend_is_the_kubelets_unless_the_configuration_says_native() -> N
     assert [one["backend"] for one in agent.events("backend")] == ["legacy", "nftables"]
 
 
-def test_healing_that_fails_is_told_and_ends_nothing() -> None:
+def test_failed_healing_is_reported_and_ends_nothing() -> None:
     agent = started()
     agent.deliver()
     agent.sleep(6.0)

@@ -57,7 +57,9 @@ def test_flannels_rules(options: OuterOptions, public: str, expected: tuple[str,
         (OuterOptions(), "203.0.113.9", "is on no interface"),
     ],
 )
-def test_what_is_named_and_not_there_is_said_with_what_there_is(options: OuterOptions, public: str, said: str) -> None:
+def test_a_missing_interface_is_an_error_that_lists_the_existing_ones(
+    options: OuterOptions, public: str, said: str
+) -> None:
     with pytest.raises(InputError, match=said) as caught:
         chosen(options, public)
     assert "eth0 (192.0.2.1)" in str(caught.value)

@@ -41,10 +41,10 @@ class Time:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.since_1970 = 1.7e9  # at zero of ``now``; whoever sets the clock changes it
+        self.since_1970 = 1.7e9  # at zero of ``now``; changed when the clock is set
         self.awake = False
         self.cost = 0.0  # seconds that each call of the kernel's thread takes
-        self.reading = 0.0  # seconds from a question to the judging thread to its answer, which is as things were then
+        self.reading = 0.0  # seconds of an evaluation; its result is of the rules at its begin
         self.begun: list[tuple[float, Callable[[], None]]] = []
         self.ended = False
 
@@ -67,11 +67,11 @@ class Time:
         return action()
 
     def begin(self, action: Callable[[], _T]) -> Future[_T]:
-        assert not self.begun, "one question at a time"
+        assert not self.begun, "one evaluation at a time"
         inner, outer = Future[_T](), Future[_T]()
         try:
             inner.set_result(action())
-        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+        except Exception as error:  # noqa: BLE001 - the caller gets it from the Future
             inner.set_exception(error)
 
         def over() -> None:
@@ -110,7 +110,7 @@ class _Legacy:
 
 
 class Agent:
-    """One life of an agent. ``said`` is its log."""
+    """One life of an agent. ``log``: its lines."""
 
     def __init__(
         self, node: FakeNode, time: Time, snapshot: SourceSnapshot | None, *, backend: Backend | None = None
@@ -118,8 +118,8 @@ class Agent:
         self.node, self.time = node, time
         self._stream = io.StringIO()
         self.health, self.metrics = Health(stale_after=15.0), agent_metrics()
-        log = Log(self._stream, verbosity=2, monotonic=time.monotonic)
-        reporter = AgentReporter(log, self.metrics, self.health, Notifier({}), started=time.now)
+        writer = Log(self._stream, verbosity=2, monotonic=time.monotonic)
+        reporter = AgentReporter(writer, self.metrics, self.health, Notifier({}), started=time.now)
         self.watch = ChangeWatch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
         self.worker = RulesWorker(node, backend, time)
         self.loop = AgentLoop(self.worker, NodeJudge(node, time), self.watch, reporter, time, resync=RESYNC, heal=True)
@@ -135,11 +135,11 @@ class Agent:
         return _Legacy()
 
     @property
-    def said(self) -> list[dict[str, Any]]:
+    def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._stream.getvalue().splitlines()]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        return [one for one in self.said if one["event"] == name]
+        return [one for one in self.log if one["event"] == name]
 
     def ready(self) -> bool:
         return not self.health.reasons(self.time.now)

@@ -64,7 +64,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_pages_are_answered_and_mistakes_are_told() -> None:
+def test_pages_and_wrong_requests_are_answered() -> None:
     with server() as (_, port):
         assert ask(port)[:2] == (200, "ok\n")
         assert ask(port, "/healthz?verbose")[:2] == (200, "ok\n")
@@ -87,7 +87,7 @@ def test_visitors_that_say_nothing_do_not_keep_the_kubelet_out() -> None:
         assert len(list(Path("/proc/self/fd").iterdir())) < 8 * VISITORS
 
 
-def test_a_thousand_connections_from_many_sources_are_bounded_and_told_once() -> None:
+def test_a_thousand_connections_from_many_sources_are_bounded_and_reported_once() -> None:
     says: list[str] = []
     with server(says) as (_, port), contextlib.ExitStack() as held:
         for number in range(400):
@@ -152,7 +152,7 @@ def test_no_descriptor_for_a_visitor_is_waited_for_without_spinning() -> None:
         assert one.turned_away >= 1
 
 
-def test_whatever_goes_wrong_in_a_turn_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_turn_is_reported_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     says: list[str] = []
     with server(says) as (one, port):
         answer, broken = one._answer, [True]
@@ -185,7 +185,7 @@ def test_sources() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["admit", "admit", "heard", "forget"]))))
-def test_nobody_has_more_than_a_share_and_a_new_one_always_gets_in(steps: list[tuple[str, str]]) -> None:
+def test_no_source_exceeds_its_share_and_a_new_one_is_always_admitted(steps: list[tuple[str, str]]) -> None:
     visitors: Visitors[int] = Visitors(6, 4)
     here: dict[int, str] = {}
     for number, (source, what) in enumerate(steps):

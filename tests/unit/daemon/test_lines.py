@@ -43,7 +43,7 @@ def being_written(lines: LineWriter) -> None:
         time.sleep(0.001)
 
 
-def test_a_reader_that_stands_still_holds_up_nobody_and_what_was_lost_is_counted() -> None:
+def test_a_reader_that_stops_blocks_no_writer_and_lost_lines_are_counted() -> None:
     with stuck() as (reader, writing):
         lines = LineWriter(writing, most=10)
         lines.write("0\n")
@@ -81,7 +81,7 @@ def test_the_end_does_not_wait_for_such_a_reader() -> None:
         os.close(writing)
 
 
-def test_a_log_that_is_gone_is_no_problem() -> None:
+def test_a_closed_log_is_ignored() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with LineWriter(writing) as lines:

@@ -69,7 +69,7 @@ def test_what_is_translated(backend: Backend, family: Family, src: str, dst: str
 
 
 @pytest.mark.parametrize("family", list(Family))
-def test_flannels_native_rules_have_the_two_defects_that_are_mended_here(family: Family) -> None:
+def test_flannels_native_rules_have_the_two_defects_that_are_fixed_here(family: Family) -> None:
     kernel = FakeKernel()
     networks = NETWORKS[family]
     text = (SAMPLES / "0.28-nftables.nft").read_text()

@@ -199,7 +199,7 @@ def asking(first: Iterable[int], inner: Iterable[int]) -> Ruleset:
     ),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_judging_flows_together_says_what_judging_each_alone_says(
+def test_flows_evaluated_in_groups_get_the_same_result_as_one_by_one(
     first: set[int], inner: set[int], flows: list[tuple[str, str, int, int, int]]
 ) -> None:
     paths = Paths((*PATHS.routes, (ip_network("203.0.113.0/24"), "eth1")))

@@ -275,7 +275,7 @@ def test_a_storm_is_dropped_beyond_a_bound_and_read_afterwards(
     seen.check()
 
 
-def test_what_was_said_only_of_strangers_fills_no_queue(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_about_foreign_chains_fill_no_queue(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "MOST_WAITING", 4000)
     kernel = small()
     seen = watching(kernel, collapse=True)
@@ -443,7 +443,7 @@ def test_pauses_between_tries_grow_to_eight_seconds_and_begin_anew(watching: Wat
     seen.check()
 
 
-def test_commits_that_a_full_read_met_are_told_as_unseen(watching: Watching) -> None:
+def test_commits_during_a_full_read_are_reported_as_unseen(watching: Watching) -> None:
     kernel = small()
     seen = watching(kernel)
 

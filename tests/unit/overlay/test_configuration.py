@@ -11,7 +11,7 @@ from hitless.errors import ApiError
 from hitless.sources.options import Options
 
 
-def test_a_change_is_told_once_and_so_is_its_end() -> None:
+def test_a_change_and_its_end_are_reported_once() -> None:
     texts = iter(['{"a": 1}', '{"a":1}', None, '{"a": 2}', "{", '{"a": 3}', '{ "a":1 }'])
     told: list[bool] = []
 

@@ -34,7 +34,9 @@ CHANGES = st.lists(
 
 @given(CHANGES)
 @settings(max_examples=150, deadline=None)
-def test_one_change_after_the_other_leads_to_what_the_whole_says(changes: list[tuple[int, str, int, int]]) -> None:
+def test_one_change_after_the_other_leads_to_the_same_as_computing_everything(
+    changes: list[tuple[int, str, int, int]],
+) -> None:
     snapshot, wanted = cluster(), DesiredObjects()
     wanted.whole(snapshot, Ground())
     for number, what, salt, at in changes:
@@ -79,7 +81,7 @@ def test_nonsense_in_one_family_leaves_the_other_alone() -> None:
         (Endpoint(IPv4Network("10.42.9.0/24"), IPv4Address("192.0.2.9"), "02:00:00:00:04:01"), "this node's own"),
     ],
 )
-def test_a_peers_word_that_cannot_be_followed_is_left_out_with_the_reason(end: Endpoint, words: str) -> None:
+def test_a_peer_with_an_invalid_lease_is_left_out_with_the_reason(end: Endpoint, words: str) -> None:
     found = desired_overlay(with_lease(cluster(), Lease("node9", BackendType.VXLAN, {Family.IPV4: end})), Ground())
     assert words in found.refused["node9"] and "node9" in found.by_node and not found.by_node["node9"]
 
@@ -186,7 +188,7 @@ def test_lost_events_are_made_good_by_a_full_read() -> None:
     run(story, cluster())
 
 
-def test_what_the_kernel_refuses_is_named_tried_again_and_holds_nobody_else_up() -> None:
+def test_a_refused_object_is_reported_and_retried_and_delays_no_other() -> None:
     async def story(loop: OverlayLoop, world: World, told: Told, health: Health) -> None:
         for _ in range(12):
             error = KernelError("write", "a route", errno.ENOBUFS)

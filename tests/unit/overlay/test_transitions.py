@@ -157,7 +157,7 @@ def test_no_write_leaves_a_peer_without_a_way_and_death_at_any_of_them_is_made_g
                 assert unreached(at(world.kernel, state), watched) == []
 
 
-def test_nothing_goes_before_everybody_is_known_and_then_it_goes() -> None:
+def test_nothing_is_removed_before_all_leases_are_known() -> None:
     world = World.new()
     world.reach(cluster())
     alone = without(cluster(), "node4")

@@ -174,7 +174,7 @@ def test_a_device_that_was_made_and_not_given_its_key_is_adopted() -> None:
     assert isinstance(found, Device) and isinstance(index, Device) and found.index == index.index
 
 
-def test_before_everybody_is_known_no_peer_goes_and_what_carries_traffic_stays() -> None:
+def test_before_all_leases_are_known_no_peer_is_removed_and_what_carries_traffic_stays() -> None:
     world = World.new()
     world.reach(VXLAN)
     world.reach(wireguard(synced=False))
@@ -183,7 +183,7 @@ def test_before_everybody_is_known_no_peer_goes_and_what_carries_traffic_stays()
     assert in_the_clear(world.kernel, wireguard()) == []
 
 
-def test_what_somebody_does_to_peers_is_found_by_the_next_full_read() -> None:
+def test_changes_of_peers_by_others_are_found_by_the_next_full_read() -> None:
     world = World.new()
     worker = Worker(world.kernel, lambda: 0.0)
     world.reach(wireguard(), worker)
@@ -302,7 +302,7 @@ def test_without_a_file_the_devices_key_is_kept(tmp_path: Path, content: str | N
 
 
 @pytest.mark.parametrize("content", ["x", "A" * 44, key(1) + key(2), "A" * 9000, "\0"])
-def test_a_file_that_is_no_key_is_refused_and_left_and_not_shown(tmp_path: Path, content: str) -> None:
+def test_a_file_without_a_valid_key_is_refused_and_left_and_not_shown(tmp_path: Path, content: str) -> None:
     path = tmp_path / "wgkey"
     path.write_text(content)
     with pytest.raises(InputError) as refused:
@@ -312,7 +312,7 @@ def test_a_file_that_is_no_key_is_refused_and_left_and_not_shown(tmp_path: Path,
     assert path.read_text() == content
 
 
-def test_a_key_that_cannot_be_kept_or_that_others_can_read_is_said(tmp_path: Path) -> None:
+def test_a_key_that_cannot_be_kept_or_that_others_can_read_is_reported(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "file").write_text("")
     # nothing can be written below a file, by root neither

@@ -63,12 +63,12 @@ class OverlayLoop:
     def desire(self, snapshot: OverlaySnapshot, changed: Collection[str] | None) -> None:
         """From now on this is the desired overlay; ``changed``: the nodes whose leases differ."""
         self._desired.append((snapshot, changed))
-        self._retries.anew()
+        self._retries.reset()
         self._awake.set()
 
     def retry_now(self) -> None:
         """Writes that were refused may succeed now: try again at once."""
-        self._retries.anew()
+        self._retries.reset()
         self._awake.set()
 
     def wake(self) -> None:
@@ -145,7 +145,7 @@ class OverlayLoop:
         self._log_turn(turn, damage=turn.damage and not first)
         self._settled = not turn.left and not turn.refused
         if self._settled:
-            self._retries.anew()
+            self._retries.reset()
             self._health.overlay = ()
         else:
             self._retries.failed(turn.ended)
