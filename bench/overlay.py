@@ -1,6 +1,7 @@
 """The overlay with many nodes: start, one node's change, repair, memory, idle; beside the real flanneld.
 
-    python bench/overlay.py [kernel] [flanneld] [sources] [speed] [--peers 100,1000,5000] [--times 60] [--pairs 40]
+    python bench/overlay.py [kernel] [flanneld] [sources] [state] [speed]
+                            [--peers 100,1000,5000] [--times 60] [--pairs 40]
 
 Without a name, everything: about ten minutes on two quiet cores. In namespaces of its own; root is needed. Prints the
 machine, the figures, and at the end what was asked beside what was seen; ends with 1 where something was missed (times
@@ -10,6 +11,7 @@ kernel    hitless agent with leases in a shared directory: what it does to the k
 flanneld  the real one (HITLESS_FLANNELD names its program) with the same leases in etcd: start, memory, idle
 sources   a real etcd, and a real API server (HITLESS_KUBE_APISERVER) with Node objects of 10 KB: start to all peers
           known, one node's change until it is known, requests, memory and idle of the source by itself
+state     writing and reading the state file of so many leases (both families), each in a process of its own
 speed     throughput and latency from pod to pod over the devices of both (``bench/pod_to_pod.py devices speed``)
 """
 
@@ -27,10 +29,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.parts import overlay_flanneld, overlay_kernel, overlay_sources
+from bench.parts import overlay_flanneld, overlay_kernel, overlay_sources, overlay_state
 from tests.kernel.overlay.ground import ground
 
 told: list[tuple[bool, str]] = []
+EVERY = 30.0  # seconds between two writes of the state file (hitless.sources.lease_cache)
 costs: dict[int, float] = {}  # of a change, by the number of peers
 
 
@@ -124,6 +127,18 @@ def sources(count: int, times: int, idle: float) -> None:
         require(f"{title}: idle", found.idle, 0.5, "% of a core")
 
 
+def state(count: int) -> None:
+    """The state file with so many leases; it is written at most every 30 s, while leases change."""
+    found = overlay_state.measure(count)
+    write, read = found["write"], found["read"]
+    share = write["processor_ms"] / 1000 / EVERY * 100
+    print(f"  {count} nodes: {found['file']['bytes'] / 1e6:.2f} MB")
+    for what, one in (("write", write), ("read", read)):
+        print(f"    {what} {one['ms']:.0f} ms ({one['processor_ms']:.0f} ms of processor), resident at most "
+              f"{one['peak_mb']:.1f} MB more, {one['after_mb']:.1f} MB afterwards")  # fmt: skip
+    require(f"{count} nodes: state file, while leases change", share, 0.5, "% of a core")
+
+
 def speed(pairs: int) -> None:
     """Pod to pod, over our devices and over the real one's."""
     program = os.environ.get("HITLESS_FLANNELD", "")
@@ -146,13 +161,15 @@ def _judged(line: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["kernel", "flanneld", "sources", "speed", []], help="default: all")
+    parser.add_argument(
+        "parts", nargs="*", choices=["kernel", "flanneld", "sources", "state", "speed", []], help="default: all"
+    )
     parser.add_argument("--peers", default="100,1000,5000")
     parser.add_argument("--times", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=40, help="measurements of speed: as many as 2 %% need")
     parser.add_argument("--idle", type=float, default=10.0)
     options = parser.parse_args()
-    parts = options.parts or ["kernel", "flanneld", "sources", "speed"]
+    parts = options.parts or ["kernel", "flanneld", "sources", "state", "speed"]
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for part in parts:
         print(part, flush=True)
@@ -164,6 +181,8 @@ def main() -> int:
                 kernel(count, options.times, options.idle)
             elif part == "sources":
                 sources(count, options.times, options.idle)
+            elif part == "state":
+                state(count)
             else:
                 flanneld(count, options.idle)
     print(f"\nasked and seen (load at the end {os.getloadavg()[0]:.1f}):")

@@ -23,6 +23,7 @@ from hitless.sources.lease_source import Offer, Reach
 
 __all__ = [
     "MOST",
+    "attributes_of",
     "backend_data",
     "backend_type",
     "decoded",
@@ -126,14 +127,19 @@ def _public(backend: BackendType, family: Family, public: Mapping[Family, object
 
 def backend_data(backend: BackendType, reach: Reach | None) -> str:
     """The text that flannel's Go writes for one family."""
+    data = _data(backend, reach)
+    return "null" if data is None else _text(data)
+
+
+def _data(backend: BackendType, reach: Reach | None) -> dict[str, object] | None:
     if reach is not None and backend is BackendType.VXLAN:
-        return _text({"VNI": reach.vni, "VtepMAC": reach.mac})
+        return {"VNI": reach.vni, "VtepMAC": reach.mac}
     if reach is not None and backend is BackendType.WIREGUARD:
-        return _text({"PublicKey": reach.public_key, "Port": reach.port})
-    return "null"
+        return {"PublicKey": reach.public_key, "Port": reach.port}
+    return None
 
 
-def encoded(offer: Offer) -> str:
+def attributes_of(offer: Offer) -> dict[str, object]:
     """flannel's LeaseAttrs as Go encodes them: empty fields are left out, a missing IPv4 address is 0.0.0.0."""
     four, six = offer.reach.get(Family.IPV4), offer.reach.get(Family.IPV6)
     attributes: dict[str, object] = {
@@ -142,9 +148,14 @@ def encoded(offer: Offer) -> str:
         "BackendType": offer.backend.value,
     }
     for family, reach in ((Family.IPV4, four), (Family.IPV6, six)):
-        if (data := backend_data(offer.backend, reach)) != "null":
-            attributes[_DATA[family]] = json.loads(data)
-    return _text(attributes)
+        if (data := _data(offer.backend, reach)) is not None:
+            attributes[_DATA[family]] = data
+    return attributes
+
+
+def encoded(offer: Offer) -> str:
+    """flannel's LeaseAttrs as JSON: etcd's value."""
+    return _text(attributes_of(offer))
 
 
 def decoded(node: str, text: bytes | str, subnets: Mapping[Family, Network]) -> tuple[Lease | None, tuple[str, ...]]:

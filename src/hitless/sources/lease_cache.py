@@ -23,7 +23,7 @@ from hitless.model import reading
 from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network
 from hitless.model.leases import Lease, Leases
-from hitless.sources.attributes import encoded, lease_from
+from hitless.sources.attributes import attributes_of, lease_from
 from hitless.sources.lease_source import LeaseSource, News, NewsNotifier, Offer, Reach
 
 __all__ = ["CachedSource", "CachedState", "read_state", "write_state"]
@@ -73,7 +73,7 @@ def read_state(path: Path) -> CachedState | None:
 def write_state(path: Path, state: CachedState) -> None:
     """Replace the file by this state, atomically; raises ``OSError``."""
     leases = {
-        name: {"subnets": _subnet_texts(lease), "attributes": json.loads(encoded(_offer(lease)))}
+        name: {"subnets": _subnet_texts(lease), "attributes": attributes_of(_offer(lease))}
         for name, lease in state.leases.items()
     }
     document = {

@@ -27,7 +27,7 @@ from hitless.model import reading
 from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network, family_of, overlap
 from hitless.model.leases import Lease
-from hitless.sources.attributes import MOST, encoded, lease_from
+from hitless.sources.attributes import MOST, attributes_of, lease_from
 from hitless.sources.cuts import Cut
 from hitless.sources.lease_source import News, NewsNotifier, Offer
 from hitless.sources.roster import Roster
@@ -310,7 +310,7 @@ def _lease(name: str, text: bytes) -> tuple[Lease | None, str]:
 
 def _text(subnets: Mapping[Family, Network], offer: Offer) -> str:
     fields = {_SUBNET[family]: str(subnets[family]) for family in Family if family in subnets}
-    return json.dumps({**fields, **json.loads(encoded(offer))}, indent=1) + "\n"
+    return json.dumps({**fields, **attributes_of(offer)}, indent=1) + "\n"
 
 
 def _message(error: Exception) -> str:

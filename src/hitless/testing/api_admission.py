@@ -1,9 +1,9 @@
 """What the fake API server's admission and controllers do beside storing an object.
 
-Problem: a suite for real clusters that ran against nothing but a store would be right by accident. Promise: a pod
-is refused without its namespace's ServiceAccount, and (where the namespace enforces the restricted level) with the
-host's network or capabilities, in the words of PodSecurity; an eviction is refused by a budget; a TokenRequest is
-answered; fields that are newer than the server are dropped, or refused where the client asked for that. Used by
+Problem: a suite for real clusters that ran against nothing but a store would pass by accident. Promise: a pod is
+refused without its namespace's ServiceAccount, and (where the namespace enforces the restricted level) with the host's
+network or capabilities, with the message of PodSecurity; an eviction is refused by a budget; a TokenRequest gets a
+token; fields that are newer than the server are dropped, or refused with fieldValidation=Strict. Used by
 ``api_server``.
 """
 
@@ -26,13 +26,13 @@ def admit(store: ObjectStore, resource: str, namespace: str, document: Document)
     name = document["metadata"].get("name", "")
     details = {"name": name, "kind": "pods"}
     if ("serviceaccounts", namespace, "default") not in store.objects:
-        words = f'error looking up service account {namespace}/default: serviceaccount "default" not found'
-        raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+        message = f'error looking up service account {namespace}/default: serviceaccount "default" not found'
+        raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {message}', details)
     if (place["metadata"].get("labels") or {}).get(_ENFORCE) != "restricted":
         return
     if against := _against(document["spec"]):
-        words = f'violates PodSecurity "restricted:latest": {", ".join(against)}'
-        raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+        message = f'violates PodSecurity "restricted:latest": {", ".join(against)}'
+        raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {message}', details)
 
 
 def decode(document: Document, minor: int, *, strict: bool) -> None:
@@ -42,9 +42,9 @@ def decode(document: Document, minor: int, *, strict: bool) -> None:
         security = one.get("securityContext") or {}
         for field in [field for field in security if _SINCE.get(field, 0) > minor]:
             if strict:
-                words = f'strict decoding error: unknown field "spec.containers[{at}].securityContext.{field}"'
-                words = f'Pod in version "v1" cannot be handled as a Pod: {words}'
-                raise StatusError(400, "BadRequest", words)
+                message = f'strict decoding error: unknown field "spec.containers[{at}].securityContext.{field}"'
+                message = f'Pod in version "v1" cannot be handled as a Pod: {message}'
+                raise StatusError(400, "BadRequest", message)
             del security[field]
 
 
@@ -77,6 +77,6 @@ def check_budget(store: ObjectStore, pod: Document) -> None:
             )
 
 
-def token(asked: Document) -> Document:
-    """A TokenRequest's answer."""
-    return {**asked, "status": {"token": "of-an-account", "expirationTimestamp": "2036-01-01T00:00:00Z"}}
+def token(request: Document) -> Document:
+    """A TokenRequest with its status."""
+    return {**request, "status": {"token": "of-an-account", "expirationTimestamp": "2036-01-01T00:00:00Z"}}

@@ -1,10 +1,10 @@
 """The fake cluster's DaemonSet controller: pods on every node, replacements, rollouts, and a status that comes later.
 
-Problem: a client that reads a DaemonSet's status right after its pods became ready is right with a store that is
-always up to date, and wrong with a real controller, which writes it a moment later. Promise: what a client makes is
-spread over the nodes, its status follows its pods ``status_delay`` seconds later; a pod that ends is replaced; a change
-of the template is rolled out one node after the other, or with OnDelete by whoever deletes pods; each template is kept
-as a ControllerRevision, and pods are labelled with theirs. Used by ``api_kubelet``, which runs the pods.
+Problem: a client that reads a DaemonSet's status right after its pods became ready is right with a store that is always
+up to date, and wrong with a real controller, which writes it a moment later. Promise: what a client makes is spread
+over the nodes, its status follows its pods ``status_delay`` seconds later; a pod that ends is replaced; a change of the
+template is rolled out one node after the other, or with OnDelete when clients delete the pods; each template is kept as
+a ControllerRevision, and pods are labelled with theirs. Used by ``api_kubelet``, which runs the pods.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class DaemonSets:
         self._numbers = itertools.count(1)
         self._rolled: dict[str, int] = {}
         self._ours: set[str] = set()
-        """Of clients: those that ``add`` put there keep the status that a test gave them."""
+        """DaemonSets that clients made; those of ``add`` keep the status that a test gave them."""
 
     def add(self, document: Document) -> None:
-        """One that is there already: its pods on every node, running and ready."""
+        """An existing DaemonSet, its pods on every node running and ready."""
         nodes = self._store.all("nodes")
         document["status"] = {"desiredNumberScheduled": len(nodes), "numberReady": len(nodes), "observedGeneration": 1}
         made = self._store.create(_SETS, document["metadata"]["namespace"], document)
@@ -55,7 +55,7 @@ class DaemonSets:
         self._spread(made)
 
     def seen(self, event: Stored) -> None:
-        """Take note of a change in the store."""
+        """Handle a change in the store."""
         document = event.document
         uid = document["metadata"]["uid"]
         if event.resource == _SETS and event.type == "ADDED" and "status" not in document:
@@ -69,12 +69,12 @@ class DaemonSets:
         if event.resource == "pods":
             for owner in document["metadata"].get("ownerReferences") or []:
                 if owner["uid"] in self._ours:
-                    self._go(self._tell_later(document["metadata"]["namespace"], owner["name"]))
+                    self._go(self._update_status_later(document["metadata"]["namespace"], owner["name"]))
 
     async def _begin(self, document: Document) -> None:
         self._revise(document)
         self._spread(document)
-        self._tell(document["metadata"]["namespace"], document["metadata"]["name"])
+        self._update_status(document["metadata"]["namespace"], document["metadata"]["name"])
 
     def _spread(self, document: Document) -> None:
         for node in self._store.all("nodes"):
@@ -119,7 +119,7 @@ class DaemonSets:
         self._store.create(_REVISIONS, place, made)
 
     async def _follow(self, document: Document) -> None:
-        """A change of the spec: noted after a while, and rolled out unless that is somebody else's business."""
+        """A change of the spec: observed after a while, and rolled out unless the strategy is OnDelete."""
         await asyncio.sleep(self._nodes.status_delay)
         metadata = document["metadata"]
         key = (_SETS, metadata["namespace"], metadata["name"])
@@ -137,11 +137,11 @@ class DaemonSets:
                 self._nodes.terminate(pod, None)
                 await asyncio.sleep(self._nodes.start_delay * 2)
 
-    async def _tell_later(self, place: str, name: str) -> None:
+    async def _update_status_later(self, place: str, name: str) -> None:
         await asyncio.sleep(self._nodes.status_delay)
-        self._tell(place, name)
+        self._update_status(place, name)
 
-    def _tell(self, place: str, name: str) -> None:
+    def _update_status(self, place: str, name: str) -> None:
         document = self._store.objects.get((_SETS, place, name))
         if document is None:
             return
@@ -160,5 +160,5 @@ class DaemonSets:
 
 
 def _hash(document: Document) -> str:
-    """Tells a template."""
+    """The hash of a template."""
     return hashlib.sha256(json.dumps(document["spec"]["template"], sort_keys=True).encode()).hexdigest()[:10]

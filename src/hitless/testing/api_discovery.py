@@ -1,8 +1,8 @@
-"""What the fake API server says of itself: the kinds that it serves, and what one may do.
+"""Discovery of the fake API server: the kinds that it serves, its version, and access reviews.
 
-Problem: other clients than ours ask first which kinds there are and which verbs they take. Promise: the legacy
-discovery documents (every client falls back to them), the version, and SelfSubjectAccessReview, answered from the
-fake's own ``Rights`` without counting as their use. Used by ``api_server``.
+Problem: kubectl and other clients first request which kinds there are, and their verbs. Promise: the legacy discovery
+documents (every client falls back to them), the version, and SelfSubjectAccessReview, decided by the fake's own
+``Rights`` without counting as their use. Used by ``api_server``.
 """
 
 from __future__ import annotations
@@ -88,10 +88,14 @@ def _resources(group: str, version: str) -> Document:
 
 
 def review(rights: Rights, document: Document) -> Document:
-    """The answer to ``kubectl auth can-i``. Everybody may ask."""
-    asked = (document.get("spec") or {}).get("resourceAttributes") or {}
-    resource = "/".join(filter(None, (asked.get("resource", ""), asked.get("subresource", ""))))
+    """The response to ``kubectl auth can-i``, which every client may send."""
+    attributes = (document.get("spec") or {}).get("resourceAttributes") or {}
+    resource = "/".join(filter(None, (attributes.get("resource", ""), attributes.get("subresource", ""))))
     request = ApiRequest(
-        asked.get("verb", ""), asked.get("group", ""), resource, asked.get("namespace", ""), asked.get("name", "")
+        attributes.get("verb", ""),
+        attributes.get("group", ""),
+        resource,
+        attributes.get("namespace", ""),
+        attributes.get("name", ""),
     )
     return {**document, "status": {"allowed": any(rule.allows(request) for rule in rights.rules)}}

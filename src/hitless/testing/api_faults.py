@@ -1,8 +1,8 @@
-"""The ways in which the fake API server is away: refused, silent, forgetful, torn.
+"""Faults of the fake API server: refused and silent connections, expired tokens, lost responses, cut lines.
 
-Problem: clients are written against servers that answer, and break on those that accept a connection and say nothing,
-on a token that ended, or on a line that was cut in its middle. Promise: each fault is one call with its length in
-seconds, ends by itself, and is counted, so that a test can tell that it happened. Used by ``api_server``.
+Problem: clients are written against servers that respond, and fail on those that accept a connection and send nothing,
+on an expired token, or on a line that ends in its middle. Promise: each fault is one call with its length in seconds,
+ends by itself, and is counted, so that a test can check that it happened. Used by ``api_server``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["Faults"]
 
 @dataclass
 class Faults:
-    """``failures``: answers that the next requests get instead of their own. ``token``: the only one that is let in
-    (empty: any). ``authorizer_delay``: seconds until a new account's rights are in force, as the real server learns of
-    roles from a watch of its own."""
+    """``failures``: refusals that the next requests get. ``token``: the only accepted one (empty: any).
+    ``authorizer_delay``: seconds until a new account's rights are in force, as the real server reads roles by a watch
+    of its own."""
 
     failures: list[StatusError] = field(default_factory=list)
     token: str = ""
@@ -50,7 +50,7 @@ class Faults:
         self.abort()
 
     def hang(self, seconds: float) -> None:
-        """Say nothing more for so long: open connections stay open, new ones are accepted; then all break."""
+        """Send nothing for so long: open connections stay open, new ones are accepted; then all are reset."""
         self.cuts += 1
         self._silent_until = time.monotonic() + seconds
         asyncio.get_running_loop().call_later(seconds, self.abort)
@@ -60,7 +60,7 @@ class Faults:
         self._tear = watches
 
     def lose(self, posts: int = 1) -> None:
-        """Do what the next so many POSTs ask for, and lose the answers."""
+        """Execute the next so many POSTs, and lose their responses."""
         self._lose = posts
 
     def drop_kubelets(self) -> None:
@@ -74,7 +74,7 @@ class Faults:
         self.dropped += 1
 
     def answered(self, request: web.BaseRequest) -> None:
-        """The request was carried out; its connection is aborted when the answer is to be lost."""
+        """The request was carried out; its connection is aborted when the response is to be lost."""
         if self._lose and request.method == "POST" and request.transport is not None:
             self._lose -= 1
             self.lost += 1
@@ -88,10 +88,10 @@ class Faults:
 
     @property
     def silent(self) -> bool:
-        """Whether the server says nothing just now."""
+        """Whether the server is silent now."""
         return time.monotonic() < self._silent_until
 
-    async def heard(self) -> None:
+    async def wait_if_silent(self) -> None:
         """Wait while the server is silent; raises ``ConnectionResetError`` after it, as the connection is gone then."""
         if self.silent:
             await asyncio.sleep(self._silent_until - time.monotonic() + 0.05)
@@ -99,7 +99,7 @@ class Faults:
 
     async def write(self, response: web.StreamResponse, request: web.Request, line: bytes) -> None:
         """Write a watch's line, or half of it."""
-        await self.heard()
+        await self.wait_if_silent()
         if self._tear and request.transport is not None:
             self._tear -= 1
             self.torn += 1
@@ -110,14 +110,14 @@ class Faults:
         await response.write(line)
 
     async def meet(self, request: web.Request) -> None:
-        """What a new request meets first; raises ``StatusError``, or aborts the connection."""
+        """The faults that a new request meets; raises ``StatusError``, or aborts the connection."""
         if request.transport is not None and time.monotonic() < self._cut_until:
             self.refused += 1
             request.transport.abort()
             raise web.HTTPServiceUnavailable
         if self.silent:
             self.unanswered += 1
-        await self.heard()
+        await self.wait_if_silent()
         if self.failures:
             raise self.failures.pop(0)
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":

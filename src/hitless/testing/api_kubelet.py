@@ -152,7 +152,7 @@ class FakeNodes:
             self.api.store.change("pods", place, name, lambda one: one.__setitem__("status", copy.deepcopy(status)))
 
     def _there(self, pod: Document) -> bool:
-        """Whether this very pod is still in the store."""
+        """Whether this pod is still in the store."""
         try:
             found = self.api.store.get("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
         except StatusError:
@@ -160,7 +160,7 @@ class FakeNodes:
         return bool(found["metadata"]["uid"] == pod["metadata"]["uid"])
 
     def terminate(self, pod: Document, grace: int | None) -> None:
-        """The kubelet's part of a delete: a mark first, gone a little later."""
+        """The kubelet's part of a delete: first a deletionTimestamp, removed a little later."""
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         if "deletionTimestamp" in pod["metadata"]:
             return
@@ -171,7 +171,7 @@ class FakeNodes:
             one["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:01Z", "deletionGracePeriodSeconds": given}
 
         self._agent_went(pod)
-        if given == 0:  # the object goes at once, and what replaces it may run before its containers have ended
+        if given == 0:  # the object is removed at once, and its replacement may run before its containers have ended
             self._gone(pod)
         else:
             self.api.store.change("pods", place, name, mark)
@@ -218,11 +218,11 @@ class FakeNodes:
                 self.daemon_sets.replace(daemon_set, pod["spec"]["nodeName"])
 
     def log(self, pod: Document, container: str) -> str:
-        """Nothing of interest."""
+        """A line with the container's name."""
         return f"log of {pod['metadata']['name']}/{container}\n"
 
     def command(self, pod: Document, container: str) -> Command:
-        """What ``hitless relay …`` does in this pod."""
+        """Run ``hitless relay …`` in this pod."""
         if (pod.get("status") or {}).get("phase") != "Running":
             raise StatusError(500, "InternalError", f"container {container} is not running")
         name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]

@@ -25,7 +25,7 @@ def whole(resource: str, document: Document) -> Document:
 
 
 def page(store: ObjectStore, request: web.Request, resource: str, namespace: str) -> Document:
-    """The list, or the page of it that ``limit`` and ``continue`` ask for."""
+    """The list, or the page of it for ``limit`` and ``continue``."""
     query = request.query
     found = [one for one in store.all(resource, namespace) if _selects(request, one)]
     limit = int(query.get("limit", "0") or 0) or len(found)

@@ -1,9 +1,9 @@
 """The fake API server's patches: merge, strategic merge, JSON patch and apply.
 
-Problem: clients choose among four ways to change an object, and a fake that knows one of them approves of calls that a
-real server refuses. Promise: each content type that kube-apiserver takes does what its definition says (RFC 7386, RFC
-6902, lists of named things merged by name), another one is refused with 415 in the server's words. Apply takes JSON
-(which kubectl sends), merges, and keeps no account of field owners. Used by ``api_server``.
+Problem: clients may send four kinds of patches, and a fake that treats all as one accepts requests that a real server
+refuses. Promise: each content type of kube-apiserver is applied as it is defined (RFC 7386, RFC 6902, lists of named
+things merged by name), any other is refused with 415 and the server's message. Apply accepts JSON (which kubectl
+sends), merges, and does not track field managers. Used by ``api_server``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TAKEN = (_JSON, _MERGE, _STRATEGIC, APPLY)
 
 
 def read(content_type: str, body: bytes) -> Any:
-    """The patch; ``StatusError`` 415 or 400 when it is none."""
+    """The patch; ``StatusError`` 415 or 400 when it is not valid."""
     if content_type not in _TAKEN:
         raise StatusError(
             415,
@@ -42,8 +42,8 @@ def patched(document: Document, content_type: str, patch: Any) -> None:
     wanted = "" if content_type == _JSON else ((patch.get("metadata") or {}).get("resourceVersion") or "")
     if wanted and wanted != document["metadata"]["resourceVersion"]:
         name = document["metadata"]["name"]
-        words = "the object has been modified; please apply your changes to the latest version and try again"
-        raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on "{name}": {words}', {"name": name})
+        message = "the object has been modified; please apply your changes to the latest version and try again"
+        raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on "{name}": {message}', {"name": name})
     if content_type == _JSON:
         _operations(document, patch)
     else:
@@ -52,15 +52,15 @@ def patched(document: Document, content_type: str, patch: Any) -> None:
 
 def _operations(document: Document, operations: list[Document]) -> None:
     for one in operations:
-        *way, last = [part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:]]
+        *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:]]
         here: Any = document
         try:
-            for part in way:
+            for part in parents:
                 here = here[int(part)] if isinstance(here, list) else here[part]
             _operation(here, last, one)
         except (LookupError, ValueError) as error:
-            words = f"the server rejected our request due to an error in our request: {one['op']} {one['path']}"
-            raise StatusError(422, "Invalid", words) from error
+            message = f"the server rejected our request due to an error in our request: {one['op']} {one['path']}"
+            raise StatusError(422, "Invalid", message) from error
 
 
 def _operation(here: Any, last: str, one: Document) -> None:
@@ -73,7 +73,7 @@ def _operation(here: Any, last: str, one: Document) -> None:
         case "add":
             here[key] = one["value"]
         case "replace":
-            del here[key]  # what is replaced must be there
+            del here[key]  # the replaced field must exist
             _operation(here, last, {**one, "op": "add"})
         case "remove":
             del here[key]

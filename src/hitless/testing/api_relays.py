@@ -2,8 +2,8 @@
 
 Promise: a pod that runs ``hitless relay run`` writes the events that the real tools would (one attempt in ten
 milliseconds, losses while its node is cut off), counted exactly, so that a test can compare what was written with what
-arrived. Every node has its own clock offset. After this process was stopped, the events of that time are written.
-Used by ``api_kubelet``.
+arrived. Every node has its own clock offset. After this process was stopped, the events of that time are written. Used
+by ``api_kubelet``.
 """
 
 from __future__ import annotations

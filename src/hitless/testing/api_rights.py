@@ -1,9 +1,9 @@
 """The fake API server's RBAC: what a subject may do, and what it did.
 
 Problem: a manifest that grants too little fails in the field, one that grants too much is refused by reviewers; both
-look alike in tests with an all-powerful fake. Promise: nothing is allowed that no rule names, refusals are worded as
-the real server's, and every allowed request is kept with the rule that allowed it, so that a test can ask for rules
-that nothing used. Next stage: ``api_server``.
+look alike in tests with an all-powerful fake. Promise: only what a rule names is allowed, refusals have the real
+server's message, and every allowed request is kept with its rule, so that a test can list the rules that were not
+needed. Next stage: ``api_server``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Rights:
     denied: list[ApiRequest] = field(default_factory=list)
 
     def check(self, request: ApiRequest) -> None:
-        """Raise 403 in the real server's words unless a rule allows the request."""
+        """Raise 403 with the real server's message unless a rule allows the request."""
         for rule in self.rules:
             if rule.allows(request):
                 self.used.setdefault(rule, []).append(request)
@@ -93,7 +93,7 @@ class Rights:
 
     @property
     def unused(self) -> list[RbacRule]:
-        """Rules that nothing needed."""
+        """Rules that no request needed."""
         return [rule for rule in self.rules if rule not in self.used]
 
 

@@ -1,12 +1,12 @@
 """A fake Kubernetes API server that speaks HTTP, for tests of anything that talks to one.
 
-Problem: no real API server can be installed in a test, and a mocked client proves nothing about the wire. Promise:
-list with pages, watch with bookmarks and 410, create, every kind of patch (``api_patches``), delete with grace and
+Problem: no real API server can be installed in a test, and a mocked client proves nothing about the wire. Promise: list
+with pages, watch with bookmarks and 410, create, every kind of patch (``api_patches``), delete with grace and
 preconditions, eviction, logs and exec over websockets (v4 and v5.channel.k8s.io), RBAC that denies what is not allowed,
-answers in the real server's words; it can be away in several ways (``api_faults``). A test drives it with kubectl
+the real server's messages; it can fail in several ways (``api_faults``). A test uses it with kubectl
 (``api_discovery``). Lists and watches are in ``api_lists``, logs and exec in ``api_streams``, objects in ``api_store``,
-pods in ``api_kubelet``. It never checks schemas
-(``kubernetes-validate`` does that in the tests), except for fields that are newer than ``minor``, its own version.
+pods in ``api_kubelet``. It never checks schemas (``kubernetes-validate`` does that in the tests), except for fields
+that are newer than ``minor``, its own version.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FakeApi:
             await stop_listening(server)
             transports = [one.transport for one in runner.server.connections if one.transport is not None]
             await runner.cleanup()
-            for transport in transports:  # TLS would go on to say goodbye after the loop's end
+            for transport in transports:  # TLS would still send its close_notify after the loop has ended
                 transport.abort()
             await finish_turns()
 
@@ -89,17 +89,17 @@ class FakeApi:
             response = await handler(request)
             self.faults.answered(request)
             return response
-        except StatusError as answer:
-            return web.json_response(answer.document(), status=answer.status)
-        except ConnectionError:  # cut while we wrote: nobody is there to answer
+        except StatusError as refusal:
+            return web.json_response(refusal.document(), status=refusal.status)
+        except ConnectionError:  # the connection was cut while we wrote: no client is left
             return web.Response(status=499)
         finally:
             self.faults.end(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
-        if (told := api_discovery.answer(request.path, self.minor)) is not None:
-            return web.json_response(told)
+        if (found := api_discovery.answer(request.path, self.minor)) is not None:
+            return web.json_response(found)
         if request.content_type == "application/vnd.kubernetes.protobuf":
             raise StatusError(415, "UnsupportedMediaType", "the fake takes JSON: application/json")
         if parts[-1] == api_discovery.REVIEW and request.method == "POST":
@@ -119,7 +119,7 @@ class FakeApi:
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
         watching = request.query.get("watch") in ("true", "1")
         verb = self._verb(request, name, watching)
-        place = name if resource == "namespaces" else namespace  # a namespace is in itself, for RBAC
+        place = name if resource == "namespaces" else namespace  # for RBAC a namespace is in itself
         self.rights.check(ApiRequest(verb, group, f"{plural}/{sub}" if sub else plural, place, name))
         if sub:
             return await self._subresource(request, namespace, name, sub)
@@ -151,8 +151,8 @@ class FakeApi:
             case "DELETE":
                 return web.json_response(await self._delete(request, resource, namespace, name))
             case _:
-                words = "the server does not allow this method on the requested resource"
-                raise StatusError(405, "MethodNotAllowed", words)
+                message = "the server does not allow this method on the requested resource"
+                raise StatusError(405, "MethodNotAllowed", message)
 
     def _create(self, resource: str, namespace: str, document: Document, *, dry: bool = False) -> Document:
         api_admission.admit(self.store, resource, namespace, document)
@@ -163,10 +163,10 @@ class FakeApi:
         patch = api_patches.read(kind, body)
         if kind == api_patches.APPLY:
             if not request.query.get("fieldManager"):
-                words = (
+                message = (
                     'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
                 )
-                raise StatusError(422, "Invalid", words)
+                raise StatusError(422, "Invalid", message)
             if (resource, namespace, name) not in self.store.objects:
                 return self._create(resource, namespace, patch)
         return self.store.change(resource, namespace, name, lambda one: api_patches.patched(one, kind, patch))
@@ -177,17 +177,19 @@ class FakeApi:
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted and wanted != document["metadata"]["uid"]:
             had = document["metadata"]["uid"]
-            words = f"the UID in the precondition ({wanted}) does not match the UID in record ({had})"
-            words += ". The object might have been deleted and then recreated"
+            message = f"the UID in the precondition ({wanted}) does not match the UID in record ({had})"
+            message += ". The object might have been deleted and then recreated"
             kind = KINDS[resource]
             details = {"name": name, "kind": kind}
-            raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {words}', details)
+            raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {message}', details)
         version = (options.get("preconditions") or {}).get("resourceVersion")
         if version and version != (had := document["metadata"]["resourceVersion"]):
-            words = f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record"
-            words += f" ({had}). The object might have been modified"
+            message = (
+                f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record"
+            )
+            message += f" ({had}). The object might have been modified"
             details = {"name": name, "kind": KINDS[resource]}
-            text = f'Operation cannot be fulfilled on {KINDS[resource]} "{name}": {words}'
+            text = f'Operation cannot be fulfilled on {KINDS[resource]} "{name}": {message}'
             raise StatusError(409, "Conflict", text, details)
         if resource == "pods" and self.kubelet is not None:
             self.kubelet.terminate(document, options.get("gracePeriodSeconds"))
@@ -207,9 +209,9 @@ class FakeApi:
 
     async def _subresource(self, request: web.Request, namespace: str, name: str, sub: str) -> web.StreamResponse:
         if sub == "token":
-            told = api_admission.token(await request.json())
-            self.faults.account(told["status"]["token"])
-            return web.json_response(told, status=201)
+            issued = api_admission.token(await request.json())
+            self.faults.account(issued["status"]["token"])
+            return web.json_response(issued, status=201)
         if sub == "status" and request.method == "PATCH" and not namespace:
             return web.json_response(self._patch(request, await request.read(), "nodes", "", name))
         pod = self.store.get("pods", namespace, name)
@@ -225,11 +227,11 @@ class FakeApi:
                 self.kubelet.terminate(pod, options.get("gracePeriodSeconds"))
                 return web.json_response({"kind": "Status", "status": "Success"}, status=201)
             case "exec":
-                # A server from 1.35 on asks for create as well, although the websocket comes by GET.
+                # A server from 1.35 on requires create as well, although the websocket comes by GET.
                 self.rights.check(ApiRequest("create", "", "pods/exec", namespace, name))
                 if (phase := (pod.get("status") or {}).get("phase")) in ("Succeeded", "Failed"):
-                    words = f"cannot exec into a container in a completed pod; current phase is {phase}"
-                    raise StatusError(400, "BadRequest", words)
+                    message = f"cannot exec into a container in a completed pod; current phase is {phase}"
+                    raise StatusError(400, "BadRequest", message)
                 command = self.kubelet.command(pod, container)
                 return await api_streams.execute(self.faults, request, command, self.protocols)
             case _:

@@ -1,9 +1,9 @@
 """The fake API server's memory: objects, versions, and the events that a watch replays.
 
-Problem: clients break on what a simple dictionary does not do: versions that move, conflicts, pages that grow old, a
-history that is compacted. Promise: one counter for all kinds as in etcd; every change is an event with its version;
-``compact`` forgets events, after which a watch from before gets 410; deletes honour preconditions and owners. It knows
-nothing of HTTP: that is ``api_server``. Pods are run by ``api_kubelet``.
+Problem: clients fail on what a simple dictionary does not have: resource versions, conflicts, expired pages, a
+compacted history. Promise: one counter for all kinds as in etcd; every change is an event with its version; ``compact``
+drops events, after which an older watch gets 410; deletes honour preconditions and owners. HTTP is in ``api_server``.
+Pods are run by ``api_kubelet``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 __all__ = ["Answer", "Document", "ObjectStore", "StatusError", "Store", "Stored"]
 
 Document = dict[str, Any]
-"""A Kubernetes object as JSON: the fake keeps whatever a client sends."""
+"""A Kubernetes object as JSON, as the client sent it."""
 
 
 class StatusError(Exception):
-    """A refusal, as the API server words it: HTTP status, reason, message."""
+    """A refusal of the API server: HTTP status, reason, message."""
 
     def __init__(self, status: int, reason: str, message: str, details: Document | None = None) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class StatusError(Exception):
         self.details = details or {}
 
     def document(self) -> Document:
-        """The ``Status`` object of the answer."""
+        """The ``Status`` object of the response."""
         return {
             "kind": "Status",
             "apiVersion": "v1",
@@ -62,9 +62,9 @@ class Stored:
 class ObjectStore:
     """All objects by resource (``pods``, ``daemonsets.apps``), namespace and name.
 
-    ``reap``: asked before an object is taken away that its owner or its namespace leaves behind; True when it goes
-    later, by itself. ``broken``: a group of the API whose own server is away (metrics.k8s.io/v1beta1): namespaces are
-    emptied then, and stay.
+    ``reap`` is called before an object is removed because its owner or namespace was; True: it is removed later.
+    ``broken``: a group of the API whose own server is away (metrics.k8s.io/v1beta1): namespaces are then emptied, but
+    not removed.
     """
 
     objects: dict[tuple[str, str, str], Document] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class ObjectStore:
         return copy.deepcopy(document)
 
     def compact(self) -> None:
-        """Forget all events: a watch that asks for an earlier version is told 410."""
+        """Drop all events: a watch from an earlier version gets 410."""
         self.oldest = self.version
         self.events.clear()
 
@@ -133,7 +133,7 @@ class ObjectStore:
         return made
 
     def change(self, resource: str, namespace: str, name: str, change: Callable[[Document], None]) -> Document:
-        """Change an object in place and tell the watchers."""
+        """Change an object in place and notify the watches."""
         document = self.get(resource, namespace, name)
         before = copy.deepcopy(document.get("spec"))
         change(document)
@@ -143,17 +143,17 @@ class ObjectStore:
 
     def _check_terminating(self, resource: str, namespace: str, name: str) -> None:
         if namespace and "deletionTimestamp" in self.objects[("namespaces", "", namespace)]["metadata"]:
-            words = f"unable to create new content in namespace {namespace} because it is being terminated"
+            message = f"unable to create new content in namespace {namespace} because it is being terminated"
             cause = {
                 "reason": "NamespaceTerminating",
                 "message": f"namespace {namespace} is being terminated",
                 "field": "metadata.namespace",
             }
             details = {"name": name, "kind": resource.split(".")[0], "causes": [cause]}
-            raise StatusError(403, "Forbidden", f'{resource} "{name}" is forbidden: {words}', details)
+            raise StatusError(403, "Forbidden", f'{resource} "{name}" is forbidden: {message}', details)
 
     def remove(self, resource: str, namespace: str, name: str) -> Document:
-        """Take an object away, and what it owns; a namespace goes when nothing is left in it."""
+        """Remove an object and what it owns; a namespace is removed when it is empty."""
         document = self.get(resource, namespace, name)
         if resource == "namespaces":
             return self._terminate(document)
@@ -174,11 +174,11 @@ class ObjectStore:
             namespace["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
             namespace["status"] = {"phase": "Terminating"}
             self._record("MODIFIED", "namespaces", namespace)
-        answer = copy.deepcopy(namespace)
+        response = copy.deepcopy(namespace)
         for key in [key for key in self.objects if key[1] == name]:
             self._leave(key)
         self._finish(name)
-        return answer
+        return response
 
     def _finish(self, name: str) -> None:
         namespace = self.objects.get(("namespaces", "", name))
@@ -187,9 +187,11 @@ class ObjectStore:
         if any(key[1] == name for key in self.objects):
             return
         if self.broken:
-            words = f"Discovery failed for some groups, 1 failing: unable to retrieve the complete list: {self.broken}"
+            message = (
+                f"Discovery failed for some groups, 1 failing: unable to retrieve the complete list: {self.broken}"
+            )
             namespace["status"]["conditions"] = [
-                {"type": "NamespaceDeletionDiscoveryFailure", "status": "True", "message": words},
+                {"type": "NamespaceDeletionDiscoveryFailure", "status": "True", "message": message},
                 {"type": "NamespaceContentRemaining", "status": "False", "message": "All content successfully removed"},
             ]
             self._record("MODIFIED", "namespaces", namespace)
@@ -204,7 +206,7 @@ class ObjectStore:
                 yield key
 
     def since(self, version: int) -> list[Stored]:
-        """The events after ``version``; ``StatusError`` 410 when they were forgotten."""
+        """The events after ``version``; ``StatusError`` 410 when they were dropped."""
         if version < self.oldest:
             raise StatusError(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [event for event in self.events if event.version > version]
@@ -214,7 +216,7 @@ Store = ObjectStore  # its name in earlier releases
 
 
 def matches_labels(document: Document, selector: str) -> bool:
-    """Whether an equality or existence selector takes the object."""
+    """Whether an equality or existence selector matches the object."""
     labels = document["metadata"].get("labels") or {}
     for term in filter(None, selector.split(",")):
         if "!=" in term:

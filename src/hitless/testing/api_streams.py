@@ -29,16 +29,16 @@ class Command(Protocol):
 
 
 class Kubelet(Protocol):
-    """What runs pods: ``api_kubelet`` or a test's own."""
+    """Runs pods: ``api_kubelet``, or a test's own."""
 
     def command(self, pod: Document, container: str) -> Command:
-        """What runs an exec in this container; ``StatusError`` when it does not run."""
+        """The command of an exec in this container; ``StatusError`` when the container does not run."""
 
     def log(self, pod: Document, container: str) -> str:
         """The container's log."""
 
     def terminate(self, pod: Document, grace: int | None) -> None:
-        """Begin to end a pod; it is removed from the store when it is gone."""
+        """Begin to end a pod; it is removed from the store when it has ended."""
 
 
 async def log(
@@ -75,7 +75,7 @@ async def execute(
     stdin: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def out(data: bytes) -> None:
-        await faults.heard()
+        await faults.wait_if_silent()
         await socket.send_bytes(b"\x01" + data)
 
     running = asyncio.ensure_future(command(request.query.getall("command"), stdin, out))
@@ -110,7 +110,7 @@ async def _feed(faults: Faults, socket: web.WebSocketResponse, stdin: asyncio.Qu
 
 
 def _outcome(code: int) -> Document:
-    """What the error channel says at the end, as recorded from a real server."""
+    """The last message of the error channel, as recorded from a real server."""
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     return {

@@ -2,9 +2,9 @@
 
 Problem: a connection that was accepted becomes a transport some turns of the loop later. ``Server.close`` in between
 makes that fail inside asyncio, and a loop that is closed in between forgets it: either way an open socket is left to
-the garbage collector, whose warning fails a test that has nothing to do with it. Promise: ``stop_listening`` ends a
-server so that each connection that it accepted has become one that its owner knows; after ``finish_turns`` what had
-begun before it is done, such as the closing of an aborted connection.
+the garbage collector, whose warning fails another test. Promise: ``stop_listening`` ends a server only when each
+accepted connection has a transport that its owner knows; ``finish_turns`` waits for what has begun, such as the closing
+of an aborted connection.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 
 __all__ = ["finish_turns", "stop_listening"]
 
-_TURNS = 8  # accept, make the transport, tell the protocol, begin to read, abort, close
+_TURNS = 8  # accept, make the transport, notify the protocol, begin to read, abort, close
 
 
 async def finish_turns() -> None:

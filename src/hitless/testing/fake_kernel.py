@@ -1,11 +1,10 @@
-"""A kernel's rules in memory: atomic, with generations, and failing as the real one does.
+"""A kernel's rules in memory: atomic, with generations, and with the real one's errors.
 
 Problem: adoption from any state, and death at any point, need thousands of runs. Promise: ``FakeKernel`` is a
-``AgentRulesPort``; it executes the exact texts that the real programs would get (``restore_text``), whole or not at
-all; every committed generation is kept in ``history``; ``fail_next`` makes the next commits fail, ``die_at`` stops the
-caller before or after a chosen commit. Values are shared: what a commit did not touch is the same object before and
-after it, and each text is parsed and checked once. It is trusted because one suite (tests/contract) runs on it and on a
-real kernel.
+``AgentRulesPort``; it executes the exact texts that the real programs would get (``restore_text``), atomically; every
+committed generation is kept in ``history``; ``fail_next`` makes the next commits fail, ``die_at`` stops the caller
+before or after a chosen commit. Values are shared: what a commit did not change is the same object before and after it,
+and each text is parsed and checked once. One suite (tests/contract) runs on it and on a real kernel.
 """
 
 from __future__ import annotations
@@ -42,17 +41,17 @@ _PLACES = {family: [Place(backend, family, purpose) for backend in Backend for p
 
 @lru_cache(4096)
 def _lines(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((table, tuple(words)) for table, words in restore_lines(text))
+    return tuple((table, tuple(tokens)) for table, tokens in restore_lines(text))
 
 
 @lru_cache(4096)
-def _rule_of(words: tuple[str, ...], family: Family) -> Rule:
-    return rule_of(list(words), family)
+def _rule_of(tokens: tuple[str, ...], family: Family) -> Rule:
+    return rule_of(list(tokens), family)
 
 
 @lru_cache(4096)
-def _native_rule(words: tuple[str, ...], family: Family) -> Rule:
-    return native_rule(list(words), family)
+def _native_rule(tokens: tuple[str, ...], family: Family) -> Rule:
+    return native_rule(list(tokens), family)
 
 
 _check = lru_cache(4096)(rule_text.check)
@@ -76,7 +75,7 @@ class FakeKernel:
     # --- RulesPort
 
     def observe(self, families: Collection[Family]) -> NodeState:
-        """What stands at every place."""
+        """The rules at every place."""
         found: dict[Place, Holding] = {}
         for family in families:
             for place in _PLACES[family]:
@@ -84,7 +83,7 @@ class FakeKernel:
         return NodeState(found)
 
     def apply(self, transaction: PlannedTransaction) -> None:
-        """Commit a transaction's text, whole or not at all; as the real one, only what a plan of ours may say."""
+        """Commit a transaction's text atomically; as in the real port, only texts that a plan may contain."""
         number = self.commits
         if self._die == (number, True):
             raise Death(f"before commit {number}")
@@ -97,15 +96,15 @@ class FakeKernel:
 
     def egress(self, families: Collection[Family]) -> Ruleset:
         """All rules of these families."""
-        words = {family.nft for family in families}
-        return Ruleset(tuple(table for table in self.ruleset().tables if table.family in words))
+        tokens = {family.nft for family in families}
+        return Ruleset(tuple(table for table in self.ruleset().tables if table.family in tokens))
 
     def detect(self) -> Backend:
-        """As told."""
+        """As given to the constructor."""
         return self._detected
 
     def knows_random_fully(self, backend: Backend) -> bool:
-        """As told."""
+        """As given to the constructor."""
         return self._random_fully
 
     # --- for tests
@@ -115,7 +114,7 @@ class FakeKernel:
         self._failures += [error] * times
 
     def die_at(self, commit: int | None, *, before: bool = True) -> None:
-        """Raise ``Death`` before or after the commit of that number; ``None``: live on."""
+        """Raise ``Death`` before or after the commit of that number; ``None``: never."""
         self._die = None if commit is None else (commit, before)
 
     def write(self, backend: Backend, family: Family, text: str) -> None:
@@ -127,8 +126,8 @@ class FakeKernel:
                 for line in text.splitlines():
                     self._native(backend, family, line.split())
             else:
-                for table, words in _lines(text):
-                    self._restore((backend, family, table), words)
+                for table, tokens in _lines(text):
+                    self._restore((backend, family, table), tokens)
             self._check_jumps(before)
         except (TextRefused, KeyError, ValueError, IndexError) as error:
             self._tables = before
@@ -145,7 +144,7 @@ class FakeKernel:
         return self.history[-1]
 
     def foreign(self) -> Ruleset:
-        """Everything that is nobody's of ours: for comparing before and after."""
+        """All rules that are not ours, to compare them before and after."""
         known, self._foreign = self._foreign, {}
         for key, chains in self._tables.items():
             last = known.get(key)
@@ -186,9 +185,9 @@ class FakeKernel:
         self._handle += 1
         return replace(rule, handle=self._handle)
 
-    def _restore(self, key: TableKey, words: tuple[str, ...]) -> None:
+    def _restore(self, key: TableKey, tokens: tuple[str, ...]) -> None:
         chains = self._table(key)
-        action, name = words[0], words[1] if len(words) > 1 else ""
+        action, name = tokens[0], tokens[1] if len(tokens) > 1 else ""
         if action.startswith(":"):
             self._declare(chains, action[1:], name)
             return
@@ -196,19 +195,19 @@ class FakeKernel:
             raise TextRefused(f"{name}: no such chain")
         rules = chains[name].rules
         if action == "-A":
-            rules = (*rules, self._numbered(_rule_of(words[2:], key[1])))
+            rules = (*rules, self._numbered(_rule_of(tokens[2:], key[1])))
         elif action == "-I":
-            number = int(words[2])
+            number = int(tokens[2])
             if not 1 <= number <= len(rules) + 1:
                 raise TextRefused(f"{name} {number}: index of insertion too big")
-            rules = _inserted(rules, number - 1, self._numbered(_rule_of(words[3:], key[1])))
-        elif action == "-D" and len(words) == 3:
-            rules = _without(rules, int(words[2]) - 1)
+            rules = _inserted(rules, number - 1, self._numbered(_rule_of(tokens[3:], key[1])))
+        elif action == "-D" and len(tokens) == 3:
+            rules = _without(rules, int(tokens[2]) - 1)
         elif action == "-D":
-            wanted = canonical(_rule_of(words[2:], key[1]))
+            wanted = canonical(_rule_of(tokens[2:], key[1]))
             at = next((n for n, rule in enumerate(rules) if canonical(rule) == wanted), None)
             if at is None:
-                raise TextRefused(f"{' '.join(words)}: no such rule")
+                raise TextRefused(f"{' '.join(tokens)}: no such rule")
             rules = _without(rules, at)
         elif action == "-F":
             rules = ()
@@ -218,20 +217,20 @@ class FakeKernel:
             del chains[name]
             return
         else:
-            raise TextRefused(f"unknown line {' '.join(words)}")
+            raise TextRefused(f"unknown line {' '.join(tokens)}")
         chains[name] = Chain(name, rules, chains[name].hook)
 
     @staticmethod
     def _declare(chains: dict[str, Chain], name: str, policy: str) -> None:
-        """``:NAME POLICY``: a chain of one's own is emptied, a built-in one gets its policy and keeps its rules."""
+        """``:NAME POLICY``: a user-defined chain is flushed, a built-in one gets its policy and keeps its rules."""
         held = chains.get(name)
         if held is None or held.hook is None:
             chains[name] = Chain(name)
         elif policy in ("ACCEPT", "DROP"):
             chains[name] = replace(held, hook=replace(held.hook, policy=policy.lower()))
 
-    def _native(self, backend: Backend, family: Family, words: list[str]) -> None:
-        match words:
+    def _native(self, backend: Backend, family: Family, tokens: list[str]) -> None:
+        match tokens:
             case ["add", "table", _, table]:
                 self._table((backend, family, table))
                 return
@@ -248,9 +247,9 @@ class FakeKernel:
             case [_, _, _, table, chain, *rest]:
                 chains = self._tables[backend, family, table]
             case _:
-                raise TextRefused(f"unknown line {' '.join(words)}")
+                raise TextRefused(f"unknown line {' '.join(tokens)}")
         rules = chains[chain].rules
-        match words[:2], rest:
+        match tokens[:2], rest:
             case ["flush", "chain"], []:
                 rules = ()
             case ["delete", "rule"], ["handle", handle]:
@@ -263,11 +262,11 @@ class FakeKernel:
             case ["insert", "rule"], _:
                 rules = _inserted(rules, 0, self._numbered(_native_rule(tuple(rest), family)))
             case _:
-                raise TextRefused(f"unknown line {' '.join(words)}")
+                raise TextRefused(f"unknown line {' '.join(tokens)}")
         chains[chain] = Chain(chain, rules, chains[chain].hook)
 
     def _check_jumps(self, before: dict[TableKey, dict[str, Chain]]) -> None:
-        """The kernel refuses jumps into nothing; what was not changed was checked already."""
+        """The kernel refuses jumps to missing chains; unchanged tables were checked already."""
         for key, chains in self._tables.items():
             old = before.get(key, {})
             if _same(old, chains):
@@ -282,7 +281,7 @@ def _by_key(item: tuple[TableKey, object]) -> TableKey:
 
 
 def _same(old: dict[str, Chain], new: dict[str, Chain]) -> bool:
-    """Whether these are the very same chains, in the same order."""
+    """Whether these are the same objects, in the same order."""
     return len(old) == len(new) and all(
         one == other and old[one] is new[other] for one, other in zip(old, new, strict=True)
     )
@@ -294,7 +293,7 @@ def _inserted(rules: tuple[Rule, ...], at: int, rule: Rule) -> tuple[Rule, ...]:
 
 def _without(rules: tuple[Rule, ...], at: int) -> tuple[Rule, ...]:
     kept = list(rules)
-    del kept[at]  # as lists have it: an index that is not there is an error
+    del kept[at]  # as for lists: an index out of range is an error
     return tuple(kept)
 
 

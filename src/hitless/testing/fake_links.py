@@ -126,7 +126,7 @@ class FakeLinks:
         self._lost = True
 
     def do(self, verb: Verb, value: LinkObject, before: LinkObject | None = None) -> None:
-        """What somebody else does; raises as the kernel refuses."""
+        """A change by another program; raises as the kernel refuses."""
         self._write(LinkChange(verb, value, before or self.objects.get(value.key)), port=0)
 
     def way(self, to: Network) -> tuple[str, ...] | None:
@@ -169,10 +169,10 @@ class FakeLinks:
                 del self._failures[number]
                 raise error
 
-    def _tell(self, event: LinkEvent) -> None:
+    def _announce(self, event: LinkEvent) -> None:
         value = event.value
         if isinstance(value, WireguardPeer):
-            return  # the kernel tells nobody
+            return  # the kernel sends no event
         if isinstance(value, Device) and value.wireguard is not None:
             event = replace(event, value=replace(value, wireguard=None))
         if isinstance(value, Route) or value is None or is_overlay_device(_device(value)):
@@ -182,12 +182,12 @@ class FakeLinks:
 
     def _put(self, value: LinkObject, port: int = _OWN_PORT, *, whole: bool = False) -> None:
         self.objects[value.key] = value
-        self._tell(LinkEvent(value, False, port, whole=whole))
+        self._announce(LinkEvent(value, False, port, whole=whole))
 
     def _drop(self, value: LinkObject, port: int = _OWN_PORT, *, whole: bool = False, silent: bool = False) -> None:
         del self.objects[value.key]
         if not silent:
-            self._tell(LinkEvent(value, True, port, whole=whole))
+            self._announce(LinkEvent(value, True, port, whole=whole))
 
     def _write(self, change: LinkChange, port: int = _OWN_PORT) -> None:
         value = change.object
@@ -225,7 +225,7 @@ class FakeLinks:
             raise KernelError("write", str(value), errno.EOPNOTSUPP)
 
     def _take(self, value: WireguardPeer) -> None:
-        """What is allowed to one peer is no other's (drivers/net/wireguard/allowedips.c)."""
+        """An allowed IP belongs to one peer only (drivers/net/wireguard/allowedips.c)."""
         for one in list(self.objects.values()):
             other = isinstance(one, WireguardPeer) and one.device == value.device and one.key != value.key
             if other and isinstance(one, WireguardPeer):
@@ -258,7 +258,7 @@ class FakeLinks:
                 del self.objects[one.key]
                 moved = replace(one, name=value.name) if isinstance(one, Device) else replace(one, device=value.name)
                 self.objects[moved.key] = moved
-            self._tell(LinkEvent(self.objects[value.key], False, port, whole=True))
+            self._announce(LinkEvent(self.objects[value.key], False, port, whole=True))
         else:
             self._change_device(old, value, port)
 
@@ -292,7 +292,7 @@ class FakeLinks:
         self._put(made, port, whole=not made.up)
 
     def _lose(self, device: Device, port: int, kinds: Callable[[LinkObject], bool]) -> None:
-        """What goes with a device; the kernel says nothing of IPv4 routes."""
+        """Remove what depends on a device; the kernel sends no event for IPv4 routes."""
         for one in [one for one in self.objects.values() if _device(one) == device.name]:
             if not isinstance(one, Device) and kinds(one):
                 self._drop(one, port, silent=isinstance(one, Route) and one.to.version == 4)

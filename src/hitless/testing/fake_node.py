@@ -1,9 +1,9 @@
 """A whole node in memory, for running the agent in virtual time: rules, events, connection table, pods.
 
-Promise: ``FakeNode`` is an ``AgentNodePort`` and an ``AllRulesPort``. Every commit is announced as the
-kernel announces it: for nf_tables by its generation, its writer and the chains that it touched (``events``, which may
-be told to lose some), for the legacy tables by a call. What is read may be told to fail (``fail_reads``). Pods and the
-way out are known, and no connection is poisoned. ``forget`` drops the history, for runs of any length.
+Promise: ``FakeNode`` is an ``AgentNodePort`` and an ``AllRulesPort``. Every commit is announced as the kernel announces
+it: for nf_tables by its generation, its writer and the chains that it touched (``events``, which can lose some), for
+the legacy tables by a call. Readings can fail (``fail_reads``). Pods and the uplink are known, and no connection is
+poisoned. ``forget`` drops the history, for runs of any length.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FakeEvents:
 
 
 class _NoFlows:
-    """A connection table without poisoned flows; ``dumps`` counts the questions."""
+    """A connection table without poisoned flows; ``dumps`` counts the readings."""
 
     def __init__(self) -> None:
         self.dumps = 0
@@ -92,7 +92,7 @@ class _Facts:
 
 
 class _Around:
-    """A node with one pod, whose link is known, as is the way out."""
+    """A node with one pod, whose link is known, as is the uplink."""
 
     def look(self, now: float) -> bool:
         """Nothing changes."""
@@ -114,7 +114,7 @@ def _witnesses(asking: Asking) -> Witnesses:
 
 
 class FakeNode(FakeKernel):
-    """``commands`` counts what was committed by the agent. ``legacy``: who is told of changes of legacy tables."""
+    """``commands`` counts what was committed by the agent. ``legacy`` is called for changes of legacy tables."""
 
     def __init__(self, *, random_fully: bool = True, detected: Backend = Backend.NFT) -> None:
         super().__init__(random_fully=random_fully, detected=detected)
@@ -124,7 +124,7 @@ class FakeNode(FakeKernel):
         self.version = 0  # of all rules
         self._generation = 1
         self._read = 0
-        self._asked = -1
+        self._delivered = -1
         self._commands = 0
         self._writer = _US
         self._failing: list[HitlessError] = []
@@ -163,13 +163,13 @@ class FakeNode(FakeKernel):
     def everything(self, families: Collection[Family]) -> Ruleset:
         """All rules, or a failure."""
         self._may_fail()
-        self._asked = self.version
+        self._delivered = self.version
         return super().egress(families)
 
     def changed(self, families: Collection[Family]) -> bool:
-        """Whether rules have changed since the last question."""
+        """Whether rules have changed since ``everything``."""
         self._may_fail()
-        return self._asked != self.version
+        return self._delivered != self.version
 
     def hinted(self) -> Backend | None:
         """There is no kubelet."""
@@ -188,7 +188,7 @@ class FakeNode(FakeKernel):
         return _Facts()
 
     def around(self, families: tuple[Family, ...]) -> _Around:
-        """The pods and the way out."""
+        """The pods and the uplink."""
         return _Around()
 
     def close(self) -> None:
@@ -216,7 +216,7 @@ class FakeNode(FakeKernel):
         del self.history[:-1]
 
     def other(self, backend: Backend, family: Family, text: str, name: str = "fw", pid: int = 77) -> None:
-        """Somebody else writes."""
+        """A write by another program."""
         self._writer = (pid, name)
         self.write(backend, family, text)
 

@@ -1,9 +1,9 @@
 """Ports for servers that a test starts.
 
-Problem: a port that was found free and let go again may be somebody else's when the server begins to listen: of a
-neighbour test, or of any connection that the kernel gives a port to. Promise: nobody else gets a reserved port, neither
-by asking for any nor by connecting, before the server listens, while it is away, and until the end of the block. The
-server may take it because it sets ``SO_REUSEADDR``, as all do that are to be started again (Go's, asyncio's, ours).
+Problem: a port that was found free and closed again may be taken when the server begins to listen: by another test, or
+by any connection to which the kernel gives a port. Promise: until the end of the block no other program gets a reserved
+port, neither by binding to port 0 nor by connecting. The server can bind to it because it sets ``SO_REUSEADDR``, as all
+servers do that can be restarted (Go's, asyncio's, ours).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["reserved_ports"]
 
 @contextmanager
 def reserved_ports(count: int) -> Iterator[list[int]]:
-    """So many TCP ports of 127.0.0.1; whoever connects while no server listens is refused."""
+    """So many TCP ports of 127.0.0.1; a connection is refused while no server listens."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

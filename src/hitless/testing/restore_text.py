@@ -1,7 +1,7 @@
 """Reads the texts that iptables-restore and nft read, as far as hitless writes them.
 
-For the fake kernel: a transaction's text is executed here by an independent reader, so that a rendering mistake shows
-without a kernel. What it does not know it refuses; it never skips.
+For the fake kernel: a transaction's text is executed by an independent parser, so that a rendering mistake is found
+without a kernel. Unknown text is refused, never skipped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Refused = TextRefused  # its name in earlier releases
 
 
 def restore_lines(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Table and words of each line; the text must begin with ``*table`` and end with ``COMMIT``."""
+    """Table and tokens of each line; the text must begin with ``*table`` and end with ``COMMIT``."""
     table = ""
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
@@ -67,41 +67,41 @@ def restore_lines(text: str) -> Iterator[tuple[str, list[str]]]:
         raise TextRefused(f"the table {table} has no COMMIT")
 
 
-def rule_of(words: list[str], family: Family) -> Rule:
+def rule_of(tokens: list[str], family: Family) -> Rule:
     """A rule specification."""
     steps: list[Step] = []
-    left = list(words)
+    left = list(tokens)
     while left:
         negated = left[0] == "!"
         if negated:
             left.pop(0)
-        word = left.pop(0)
-        if word in ("-s", "-d"):
+        token = left.pop(0)
+        if token in ("-s", "-d"):
             network = reading.network(left.pop(0), where="the rule")
             if (network.version == 4) is not (family is Family.IPV4):
                 raise TextRefused(f"{network} in a table of {family.value}")
-            steps.append(Source(network, negated) if word == "-s" else Destination(network, negated))
-        elif word in ("-i", "-o"):
+            steps.append(Source(network, negated) if token == "-s" else Destination(network, negated))
+        elif token in ("-i", "-o"):
             name = left.pop(0)
-            steps.append(InInterface(name, negated) if word == "-i" else OutInterface(name, negated))
-        elif word == "-p":
+            steps.append(InInterface(name, negated) if token == "-i" else OutInterface(name, negated))
+        elif token == "-p":
             steps.append(Protocol(_PROTOCOLS[left.pop(0)], negated))
-        elif word == "-m":
+        elif token == "-m":
             left.pop(0)  # the options that follow say which match it is
-        elif word == "--mark":
+        elif token == "--mark":
             value, _, mask = left.pop(0).partition("/")
             steps.append(Mark(int(value, 0), int(mask, 0) if mask else 0xFFFFFFFF, negated))
-        elif word == "--comment":
+        elif token == "--comment":
             steps.append(Comment(left.pop(0)))
-        elif word == "--ctstate":
+        elif token == "--ctstate":
             steps.append(CtState(frozenset(left.pop(0).split(",")), negated))
-        elif word == "--dport":
+        elif token == "--dport":
             port = int(left.pop(0))
             steps.append(DestinationPort(port, port, negated))
-        elif word == "-j":
+        elif token == "-j":
             steps.append(_target(left))
         else:
-            raise TextRefused(f"unknown option {word!r}")
+            raise TextRefused(f"unknown option {token!r}")
     return Rule(tuple(steps))
 
 
@@ -115,20 +115,20 @@ def _target(left: list[str]) -> Step:
     return _VERDICTS.get(name) or Jump(name)
 
 
-def native_rule(words: list[str], family: Family) -> Rule:
+def native_rule(tokens: list[str], family: Family) -> Rule:
     """An nft rule."""
     steps: list[Step] = []
-    left = list(words)
+    left = list(tokens)
     while left:
-        word = left.pop(0)
-        if word == family.nft:
+        token = left.pop(0)
+        if token == family.nft:
             field = left.pop(0)
             negated = left[0] == "!="
             if negated:
                 left.pop(0)
             network = reading.network(left.pop(0), where="the rule")
             steps.append(Source(network, negated) if field == "saddr" else Destination(network, negated))
-        elif word == "meta" and left[0] == "mark":
+        elif token == "meta" and left[0] == "mark":
             left.pop(0)
             mask = 0xFFFFFFFF
             if left[0] == "&":
@@ -136,20 +136,20 @@ def native_rule(words: list[str], family: Family) -> Rule:
                 del left[:2]
             negated = left.pop(0) == "!="
             steps.append(Mark(int(left.pop(0), 0), mask, negated))
-        elif word == "masquerade":
+        elif token == "masquerade":
             random_fully = left[:1] == ["fully-random"]
             if random_fully:
                 left.pop(0)
             steps.append(Masquerade(random_fully=random_fully))
-        elif word in ("return", "accept", "drop"):
-            steps.append(_VERDICTS[word.upper()])
+        elif token in ("return", "accept", "drop"):
+            steps.append(_VERDICTS[token.upper()])
         else:
-            raise TextRefused(f"unknown word {word!r}")
+            raise TextRefused(f"unknown token {token!r}")
     return Rule(tuple(steps))
 
 
-def hook_of(words: list[str]) -> Hook:
+def hook_of(tokens: list[str]) -> Hook:
     """``{ type nat hook postrouting priority 100 ; policy accept ; }``."""
-    plain = [word for word in words if word not in ("{", "}", ";")]
+    plain = [token for token in tokens if token not in ("{", "}", ";")]
     pairs = dict(zip(plain[::2], plain[1::2], strict=True))
     return Hook(pairs["type"], pairs["hook"], int(pairs["priority"]), pairs.get("policy", "accept"))
