@@ -39,7 +39,7 @@ from tests.unit.remembering import remembering
 from tests.unit.watch import defects as watch_defects
 from tests.unit.watch import histories as watch
 
-_SHARE = 10_000  # steps that a process takes at once
+_SHARE = 50_000  # steps that a process takes at once; what it remembers is of use for all of them
 _SHOWN = 5
 _EXAMPLES, _ACTIONS = 500, 50  # of a state machine: histories, and actions in each at most
 

@@ -2,9 +2,10 @@
 
 Problem: a random walk over a node's states meets the same rules thousands of times, and nearly all of its time went
 into evaluating them again. Promise: within ``remembering()`` the evaluator's questions, what a guard learns, and
-what its tables look like in the kernel, are worked out once for equal rules and equal questions; every ``AGAIN``-th
+what its tables look like in the kernel, are worked out once for equal rules and equal questions; what the agent plans,
+once for the same observation (a plan names rules by their handles, so that equal ones do not do). Every ``AGAIN``-th
 known answer is worked out again and must be equal, so that a function which is not pure is found. What decides is not
-touched: loops, schedules, panels, deciders and plans run each time.
+touched: loops, schedules, panels and deciders run each time.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
+from hitless.agent import reconciliation, worker
 from hitless.errors import HitlessError
 from hitless.guard import images, loop, side
+from hitless.model.packets import Packet
 from hitless.model.rules import Chain, Ruleset, Table
+from hitless.model.state import NodeState
 from hitless.observe import questions
+from hitless.plan import plan
+from hitless.sources import SourceSnapshot
 
 AGAIN = 200
 _MOST = 50_000  # values that are kept
@@ -29,7 +35,23 @@ _PURE = (
     (loop, "found_in"),
     (images, "canonical"),
     (images, "image"),
+    (worker, "was_open"),
+    (worker, "desired_state"),
+    (worker, "torn"),
+    (worker, "plan"),
+    (reconciliation, "desired_state"),
 )
+
+
+_OF_PACKETS = (questions.egress, questions.through, questions.nat)
+
+
+def _concerning(ruleset: Ruleset, packets: tuple[Packet, ...], *values: Any) -> tuple[Any, ...]:
+    """A question about packets of one family is one about the tables that these may meet."""
+    families = {f"ip{'6' * (packet.src.version == 6)}" for packet in packets} | {"inet"}
+    if len(families) == 2:
+        ruleset = Ruleset(tuple(table for table in ruleset.tables if table.family in families), ruleset.node)
+    return ruleset, packets, *values
 
 
 class _Numbers:
@@ -41,6 +63,12 @@ class _Numbers:
         self._of_chain: dict[int, tuple[Chain, int]] = {}  # by identity; what is named by one is kept alive
         self._tables: dict[tuple[Any, ...], int] = {}
         self._of_table: dict[int, tuple[Table, int]] = {}
+        self._of_holding: dict[int, object] = {}
+
+    def state(self, state: NodeState) -> tuple[Any, ...]:
+        """By the identity of what was read."""
+        self._of_holding.update((id(held), held) for held in state.places.values())
+        return tuple((place, id(held)) for place, held in state.places.items())
 
     def ruleset(self, ruleset: Ruleset) -> tuple[int, ...]:
         return tuple(map(self._table, ruleset.tables))
@@ -60,7 +88,7 @@ class _Numbers:
 
     @property
     def many(self) -> bool:
-        return len(self._of_table) > _MOST or len(self._of_chain) > _MOST
+        return any(len(each) > _MOST for each in (self._of_table, self._of_chain, self._of_holding))
 
 
 class Answers:
@@ -76,6 +104,8 @@ class Answers:
 
         def asked(*values: Any, **named: Any) -> Any:
             values = tuple(tuple(value) if isinstance(value, Iterator | list) else value for value in values)
+            if function in _OF_PACKETS:
+                values = _concerning(*values)
             key = function, *map(self._key, values), *sorted(named.items())
             found = self._known.get(key)
             if found is None:
@@ -95,6 +125,10 @@ class Answers:
         return asked
 
     def _key(self, value: Any) -> Any:
+        if isinstance(value, NodeState):
+            return self._numbers.state(value)
+        if isinstance(value, SourceSnapshot):
+            return *value.networks.items(), value.masquerade, value.random_fully, value.forward
         if not isinstance(value, Ruleset):
             return value
         assert value.node is None
@@ -114,10 +148,28 @@ def _result(function: Callable[..., Any], *values: Any, **named: Any) -> tuple[A
 
 
 @contextlib.contextmanager
+def _default(function: Any, name: str, value: Any) -> Iterator[None]:
+    """Another default for the last parameter, or for a keyword."""
+    named, last = function.__kwdefaults__, function.__defaults__
+    if named and name in named:
+        function.__kwdefaults__ = {**named, name: value}
+    else:
+        function.__defaults__ = (*last[:-1], value)
+    try:
+        yield
+    finally:
+        function.__kwdefaults__, function.__defaults__ = named, last
+
+
+@contextlib.contextmanager
 def remembering() -> Iterator[Answers]:
     """Questions to rule sets are answered from memory, where they can be."""
     answers = Answers()
     with contextlib.ExitStack() as patches:
         for module, name in _PURE:
             patches.enter_context(patch.object(module, name, answers.of(getattr(module, name))))
+        # the planner that a pass takes unless it is given another one was bound when its function was defined
+        planned = answers.of(plan)
+        for function in (reconciliation.reconcile, reconciliation.plan_pass):
+            patches.enter_context(_default(function, "how", planned))
         yield answers

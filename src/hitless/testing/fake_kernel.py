@@ -9,7 +9,7 @@ and each text is parsed and checked once. One suite (tests/contract) runs on it 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -39,6 +39,9 @@ class Death(BaseException):
 _PLACES = {family: [Place(backend, family, purpose) for backend in Backend for purpose in Purpose] for family in Family}
 
 
+_NO_CHAINS: Mapping[str, Chain] = {}
+
+
 @lru_cache(4096)
 def _lines(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((table, tuple(tokens)) for table, tokens in restore_lines(text))
@@ -64,6 +67,7 @@ class FakeKernel:
         self._tables: dict[TableKey, dict[str, Chain]] = {}
         self._values: dict[TableKey, tuple[dict[str, Chain], Table]] = {}  # of the last ruleset
         self._foreign: dict[TableKey, tuple[dict[str, Chain], Table | None]] = {}  # of the last ``foreign``
+        self._holdings: dict[Place, tuple[Mapping[str, Chain], Holding]] = {}
         self._handle = 0
         self._random_fully = random_fully
         self._detected = detected
@@ -165,15 +169,11 @@ class FakeKernel:
         return Ruleset(tuple(table for _, table in self._values.values()))
 
     def _holding(self, place: Place) -> Holding:
-        names = place.names
-        chains = self._tables.get((place.backend, place.family, names.table), {})
-        own = chains.get(names.chain)
-        chain = None if own is None else own.rules
-        if place.backend.native:
-            return Holding((), chain, own.hook if own else None, len(chains) if own else 0)
-        base = chains.get(names.base)
-        policy = base.hook.policy if base and base.hook else "accept"
-        return Holding(base.rules if base else (), chain, policy=policy)
+        chains = self._tables.get((place.backend, place.family, place.names.table), _NO_CHAINS)
+        known = self._holdings.get(place)
+        if known is None or known[0] is not chains:
+            known = self._holdings[place] = chains, _held(place, chains)
+        return known[1]
 
     def _table(self, key: TableKey) -> dict[str, Chain]:
         if key not in self._tables:
@@ -274,6 +274,17 @@ class FakeKernel:
             for step in (step for chain in chains.values() for rule in chain.rules for step in rule.steps):
                 if isinstance(step, Jump | Goto) and step.chain not in chains:
                     raise TextRefused(f"{step.chain}: no such chain to jump to")
+
+
+def _held(place: Place, chains: Mapping[str, Chain]) -> Holding:
+    names = place.names
+    own = chains.get(names.chain)
+    chain = None if own is None else own.rules
+    if place.backend.native:
+        return Holding((), chain, own.hook if own else None, len(chains) if own else 0)
+    base = chains.get(names.base)
+    policy = base.hook.policy if base and base.hook else "accept"
+    return Holding(base.rules if base else (), chain, policy=policy)
 
 
 def _by_key(item: tuple[TableKey, object]) -> TableKey:

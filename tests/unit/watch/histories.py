@@ -94,10 +94,10 @@ STANDBY = {
 }
 NOISE = {
     (family, number): tuple(
-        Table(family.nft, f"noise{number}", {"C": Chain("C", (JUMP,) * rules)}) if rules else None for rules in range(3)
+        Table(family.nft, f"noise{number}", {"C": Chain("C", (JUMP,) * rules)}) if rules else None for rules in range(2)
     )
     for family in Family
-    for number in range(2)
+    for number in range(1)
 }
 _answers: dict[tuple[tuple[int, ...], Witnesses, bool], Poll] = {}
 
@@ -456,7 +456,7 @@ ACTIONS = (
     Action("flushed_and_restored", 10, {"family": _FAMILIES, "between": (0.001, 0.2), "late": _LATE}),
     Action("standby_changes", 6, {"family": _FAMILIES, "there": (0, 1), "late": _LATE}),
     Action("both_tables_change", 4, {"family": _FAMILIES, "number": range(8), "other": range(6)}),
-    Action("noise", 10, {"family": _FAMILIES, "number": range(2), "rules": range(3)}),
+    Action("noise", 10, {"family": _FAMILIES, "number": range(1), "rules": range(2)}),
     Action("legacy_changes", 3, {"family": _FAMILIES, "number": range(3)}),
     Action("events_are_lost", 4, {"family": _FAMILIES, "number": range(8), "late": _LATE}),
     Action("everything_is_read_again", 2),
