@@ -31,7 +31,7 @@ _HELM_RELEASE = "meta.helm.sh/release-name"
 def advise_cluster(
     table: ReleaseTable, kubeconfig: Path | None, context: str | None, notes: list[str]
 ) -> list[advising.Advice]:
-    """The advice for every release that the cluster's nodes run; ``notes`` gets what could not be told."""
+    """The advice for every release that the cluster's nodes run; ``notes`` gets what is not known."""
     import asyncio
 
     async def run() -> list[advising.Advice]:

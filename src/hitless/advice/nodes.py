@@ -1,7 +1,7 @@
 """What this machine runs: the release of RKE2 or K3s, and the flannel that is running now.
 
 Problem: the release table says what a release ships; a node may run something else (an image override, an upgrade that
-is not finished). Promise: programs are asked for their version, never started otherwise; a flanneld that runs in this
+is not finished). Promise: programs are run only to print their version; a flanneld that runs in this
 network namespace (others belong to other nodes: containers, a lab) is asked inside its own mount namespace;
 what cannot be found out is left empty and said. It changes nothing on the machine.
 Next stage: ``advice``.
@@ -25,7 +25,7 @@ _PLACES = ("/usr/local/bin", "/usr/bin", "/opt/rke2/bin", "/var/lib/rancher/rke2
 
 @dataclass(frozen=True, slots=True)
 class InstalledVersions:
-    """What was found; ``notes`` say what could not be asked."""
+    """What was found; ``notes`` say what could not be read."""
 
     release: Release | Build | None
     flannel: Flannel | None

@@ -1,7 +1,7 @@
-"""What was asked of a drill in a cluster, as one value.
+"""The options of a drill in a cluster, as one value.
 
-Problem: who prepares a drill should not know how it was asked for. Promise: a value without any of the command line's;
-nothing of the cluster is imported or asked here. Next stages: ``validation``, ``preparation``.
+Problem: preparing a drill should not depend on the command line. Promise: plain values, no click types; nothing of the
+cluster is imported or read here. Next stages: ``validation``, ``preparation``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_NAMESPACE = "hitless-drill"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What was asked of ``--cluster``. ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows."""
+    """The options of ``drill --cluster``. ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows."""
 
     cluster: bool
     cleanup: bool

@@ -1,8 +1,8 @@
-"""Clocks of nodes against the driver's: measured, told, and taken out of the records.
+"""Offsets between the nodes' clocks and the driver's: measured, reported, and subtracted from the records.
 
 Problem: streams of several machines are merged by time, and their clocks differ by milliseconds to minutes. Promise:
 the offset is measured through the same connection as the streams, by round trips, with its uncertainty; the shift is
-applied to every time in an event and to nothing else. A clock that moved during the drill is said. Next: ``pods``.
+applied to every time in an event and to nothing else. A clock that moved during the drill is reported. Next: ``pods``.
 """
 
 from __future__ import annotations

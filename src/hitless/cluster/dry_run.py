@@ -1,8 +1,8 @@
 """What ``hitless drill --cluster --dry-run`` prints.
 
-Problem: who runs a cluster reads, grants and keeps what a drill will do before it does anything. Promise: one YAML
-stream that kubectl can read, of every object and every right, with the calls and the objections as its comments; the
-same functions make it that make the drill (``rehearsal``). It touches nothing. Next stage: a person.
+Problem: administrators want to read, grant and keep what a drill will do before it does anything. Promise: one YAML
+stream that kubectl can read, with every object and every permission, and the calls and objections as comments; it is
+made by the same functions as the drill itself (``rehearsal``). Changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def dry_run(
     against: list[str],
     missing: bool,
 ) -> str:
-    """The whole of a drill in words, as YAML with comments; ``against`` are the reasons not to begin now."""
+    """The whole drill as YAML with comments; ``against``: the reasons not to begin now."""
     import yaml
 
     from hitless.cluster import rehearsal

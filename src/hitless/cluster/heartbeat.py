@@ -1,10 +1,10 @@
 """Whether a drill in a cluster is alive: what its driver writes while it runs, and what others read of that.
 
-Problem: what a drill left and what a colleague's drill is working with look the same in the API, and two machines'
-clocks cannot be compared. Promise: the driver writes a number into its owner ConfigMap every few seconds; whoever asks
-sees it move, or not, for longer than a driver that is cut off from the server goes on. A driver of this very machine is
-looked for itself: its process is there, with the start that was written down, or it is not. A drill of which neither
-can be said is "unknown", never dead. Next stage: ``leftovers``.
+Problem: the leftovers of a dead drill and the objects of a running one look the same in the API, and the clocks of two
+machines cannot be compared. Promise: the driver changes a number in its owner ConfigMap every few seconds; a reader
+watches whether it changes, for longer than a driver that is cut off from the server goes on. A driver on this machine
+is checked directly: its process exists, with the recorded start time, or it does not. If neither can be decided, the
+drill is "unknown", never dead. Next stages: ``registry``, ``leftovers``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Life = Literal["alive", "dead", "unknown"]
 
 
 def driver(proc: Path = Path("/proc")) -> dict[str, str]:
-    """Who drives: for people, and for whoever asks on this machine (boot, process namespace, process, its start)."""
+    """This driver: a name for users, and its process for readers on this machine (boot, PID namespace, pid, start)."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name
@@ -80,7 +80,7 @@ def of_process(text: str, proc: Path = Path("/proc")) -> Life:
     try:
         return "alive" if _start(pid, proc) == fields[3] else "dead"
     except (OSError, IndexError):
-        # a process of somebody else may be hidden (/proc mounted with hidepid): then only its signs of life tell
+        # another user's process may be hidden (/proc mounted with hidepid): then only its heartbeat counts
         return "unknown" if _exists(pid) else "dead"
 
 
@@ -102,8 +102,8 @@ def number(owner: ConfigMap) -> str:
 async def beat(
     api: Api, owners: Mapping[str, str], removed: Callable[[str], None], warn: Callable[[str], None]
 ) -> None:
-    """Give signs of life until cancelled; ``owners`` are the ConfigMaps by namespace. ``removed`` is told when one is
-    gone, ``warn`` when signs cannot be given."""
+    """Give signs of life until cancelled; ``owners`` are the ConfigMaps by namespace. ``removed`` is called when one
+    was deleted, ``warn`` when they cannot be patched."""
     count = 0
     left = dict(owners)
     while left:

@@ -1,8 +1,8 @@
-"""What drills have in a cluster, drill by drill: whose it is, whether that drill is alive, and taking it away.
+"""The objects of drills in a cluster, drill by drill: who drives it, whether it is alive, and their removal.
 
-Problem: after a crash everything of a drill must go, and nothing of one that is at work. Promise: objects are found by
-their label and grouped by drill; a drill is dead when its driver is known to be gone, when it gave no sign of life for
-``alive.LOOK`` seconds, or when all its pods have ended; what is removed is exactly what was listed, by uid. Looking
+Problem: after a crash everything of a drill must be removed, and nothing of a running one. Promise: objects are found
+by their label and grouped by drill; a drill is dead when its driver is known to be gone, when it gave no sign of life
+for ``heartbeat.LOOK`` seconds, or when all its pods have ended; what is removed is exactly what was listed, by uid. Looking
 changes nothing. Next stage: ``hitless.cli.drill_cleanup``.
 """
 
@@ -39,7 +39,7 @@ class Drill:
 
     @property
     def driver(self) -> str:
-        """Who drives it, in its own words; they go to a terminal, and anybody may have written them."""
+        """Who drives it, as written in the cluster by whoever could: cleaned for a terminal."""
         known = next((data["driver"] for one in self.owners if (data := one.data or {}).get("driver")), "")
         return clean(known or (self.entry.driver if self.entry is not None else ""), _LONGEST)
 
@@ -107,7 +107,7 @@ async def _register(api: Api) -> Mapping[str, registry.RegisteredDrill]:
 
 
 def _at_once(drill: Drill) -> Drill:
-    """What can be said without waiting."""
+    """What is known without waiting."""
     local = {heartbeat.here(one) for one in drill.owners}
     local |= {heartbeat.of_process(drill.entry.process)} if drill.entry is not None else set()
     if "alive" in local:
@@ -118,11 +118,11 @@ def _at_once(drill: Drill) -> Drill:
         return replace(drill, life="dead", why="all its pods have ended")
     if not drill.pods and not drill.owners and drill.entry is None:
         return replace(drill, life="dead", why="it has no pods")
-    return drill  # one without pods may be about to make them
+    return drill  # one without pods may be about to create them
 
 
 async def judge(api: Api, drills: Sequence[Drill], within: float | None = None) -> list[Drill]:
-    """The same drills, those that were unknown looked at until they show a sign of life or should have.
+    """The same drills; unknown ones are watched until they give a sign of life or should have given one.
 
     ``within``: watch for so many seconds at most; one that was silent for less than ``heartbeat.LOOK`` is not dead.
     """
@@ -159,7 +159,7 @@ async def _numbers(api: Api, drills: Iterable[Drill]) -> Mapping[str, str]:
 
 
 async def remove(api: Api, drill: Drill) -> list[str]:
-    """Take away what was listed of the drill; a namespace only when no other drill has anything in it."""
+    """Remove what was listed of the drill; a namespace only when no other drill has anything in it."""
     removed: list[str] = []
     for pod in drill.pods:
         place = pod.metadata.namespace

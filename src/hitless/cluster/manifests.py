@@ -1,4 +1,4 @@
-"""What a drill makes in a cluster, as documents, and the rights that it needs. Pure.
+"""The objects that a drill creates in a cluster, as documents, and the permissions that it needs. Pure.
 
 Problem: an operator must see every object and every right before anything happens, and nothing may stay behind.
 Promise: everything that is made carries one label and (inside its namespace) one owner; pods end by themselves after a
@@ -54,8 +54,8 @@ SPOOL = "/spool"
 PEER_PORT = 7800
 
 ROLLOUT = ("kube-system", "hitless-rollout")
-"""Namespace and name of the one ConfigMap of the cluster's rollout: every cluster has this namespace, and with a place
-of one's choice two rollouts could miss each other. A drill looks whether one is under way."""
+"""Namespace and name of the one ConfigMap of the cluster's rollout: every cluster has this namespace, and if it could
+be chosen, two rollouts could miss each other. A drill reads it, to know whether a rollout is under way."""
 
 DRILLS = ("kube-system", "hitless-drills")
 """Namespace and name of the one ConfigMap in which all drills of a cluster are entered (``registry``)."""
@@ -66,7 +66,7 @@ _USER = 65532  # "nonroot" by convention of small images
 
 @dataclass(frozen=True, slots=True)
 class PodOptions:
-    """The choices that shape a drill's pods. ``identity`` tells one drill's objects from another's.
+    """What shapes a drill's pods. ``identity`` distinguishes the objects of several drills.
 
     ``rules``: the watch follows them (false: this agent's rules are not known, only the control probe runs there).
     """
@@ -87,11 +87,11 @@ class PodOptions:
     rules: bool = True
     pod_labels: Mapping[str, str] = field(default_factory=dict)
     driver: Mapping[str, str] = field(default_factory=dict)
-    """Who drives, for whoever asks whether this drill is alive (``alive.driver``)."""
+    """The driver, so that others can see whether this drill is alive (``heartbeat.driver``)."""
 
     @property
     def traffic_namespace(self) -> str:
-        """Where the pods with ordinary networking go."""
+        """The namespace of the pods with ordinary networking."""
         return self.probe_namespace or self.namespace
 
     @property
@@ -116,7 +116,7 @@ def name(pods: PodOptions, role: str, node: str = "") -> str:
 
 
 def namespace(pods: PodOptions) -> Document:
-    """The drill's own namespace. The watch's pods need the host's network: Pod Security is told so."""
+    """The drill's own namespace, with Pod Security labels that allow the watch's host network."""
     labels = {**MANAGED, DRILL_LABEL: pods.identity, CREATED_LABEL: "true"}
     for mode in ("enforce", "audit", "warn"):
         labels[f"pod-security.kubernetes.io/{mode}"] = "privileged"
@@ -124,7 +124,7 @@ def namespace(pods: PodOptions) -> Document:
 
 
 def owner(pods: PodOptions, place: str) -> Document:
-    """The object that owns the drill's pods in a namespace: when it goes, the cluster takes them away."""
+    """The object that owns the drill's pods in a namespace: when it is deleted, the cluster deletes them."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -148,7 +148,7 @@ def _pod(pods: PodOptions, role: str, node: str, place: str, owned_by: Document,
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         ],
-        # The kubelet puts the last words of one that failed into its status: no right to read logs is needed.
+        # The kubelet puts a failed container's last output into its status: no permission to read logs is needed.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "volumeMounts": [{"name": "spool", "mountPath": SPOOL}],
@@ -296,7 +296,7 @@ def rights(
 ) -> list[Document]:
     """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more.
 
-    ``turn``: it writes down whose turn it was; ``tells``: by Events, which for nodes live in the namespace default;
+    ``turn``: it records the last node of a schedule; ``tells``: it posts Events, for nodes in the namespace default;
     ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows; ``enters``: it enters its nodes in the
     register of the cluster's drills, and does not only read that.
     """

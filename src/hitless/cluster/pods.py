@@ -1,9 +1,9 @@
-"""The drill's pods, from the driver's side: making them, listening to them, taking them away.
+"""The drill's pods, from the driver's side: creating them, reading their streams, removing them.
 
 Problem: what a pod measured must reach the record whole, although the connection to it may break at the worst moment.
-Promise: a ``DrillPod`` is one pod: it is made, waited for (with the kubelet's own words when it does not start), its
-lines go to a desk with the node's clock taken out, and its end is asked for and heard to the last line; a stream that
-ends without its tools' last words is an error in the record. ``sweep`` removes everything of a drill, or of all.
+Promise: a ``DrillPod`` is one pod: it is created, waited for (with the kubelet's message when it does not start), its
+lines are recorded with the offset of the node's clock subtracted, and it is stopped and read to the last line; a stream
+that ends without its tools' summaries is an error in the record. ``sweep`` removes everything of a drill, or of all.
 Next stage: ``target``.
 """
 
@@ -39,7 +39,7 @@ _GRACE = 1
 """Seconds. 0 would take a pod out of the API while its container still runs, and holds its port, on the node."""
 
 _CLOCK = 60.0
-"""Seconds in which a clock is asked for again: the first exec of a small node takes long, and may come too early."""
+"""Seconds in which measuring a clock is retried: the first exec on a small node is slow, and may come too early."""
 
 _ACCOUNT = 30.0
 """Seconds until a new namespace has its ServiceAccount, without which no pod is admitted."""
@@ -51,7 +51,7 @@ _HOPELESS = frozenset(
 
 @dataclass
 class DrillPod:
-    """One pod of a drill and its stream. ``now`` is the driver's clock; ``say`` takes events, ``fail`` bad news."""
+    """One pod of a drill and its stream. ``now`` is the driver's clock; ``say`` takes events, ``fail`` problems."""
 
     api: Api
     document: Document
@@ -71,7 +71,7 @@ class DrillPod:
 
     @cached_property
     def _streams(self) -> frozenset[str]:
-        """The tools that the pod was given, and the relay's own words."""
+        """The streams that the pod may write: of its tools, and of the relay itself."""
         arguments = (self.document["spec"].get("containers") or [{}])[0].get("args", [])
         given = [after for word, after in pairwise(arguments) if word == "--tool"]
         return frozenset({relay.OWN, *(one.partition("=")[0] for one in given)})
@@ -94,7 +94,7 @@ class DrillPod:
         return str(self.document["metadata"]["labels"]["app.kubernetes.io/component"])
 
     async def start(self, patience: float) -> None:
-        """Make the pod, wait until it runs, and begin to listen; raises ``MissingError`` when it does not start."""
+        """Create the pod, wait until it runs, and read its stream; raises ``MissingError`` when it does not start."""
         await self._make()
         seen = False
 
@@ -119,7 +119,8 @@ class DrillPod:
         self._task = asyncio.create_task(self._listen())
 
     async def join(self) -> None:
-        """Listen to a pod that runs already, from its first line on; raises ``MissingError`` where it does not run."""
+        """Read the stream of a pod that runs already, from its first line; raises ``MissingError`` if it does not
+        run."""
         found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
         running = [one for one in found if one.status.phase == "Running" and one.metadata.deletion_timestamp is None]
         if not running:
@@ -132,9 +133,9 @@ class DrillPod:
         self._task = asyncio.create_task(self._listen())
 
     async def listening(self, patience: float) -> None:
-        """Wait for its tool's first word, which a far end says when it has its ports; raises ``MissingError``.
+        """Wait for its tool's first event, which a far end writes when it has its ports; raises ``MissingError``.
 
-        On the host's network they may be somebody else's, who would answer our probes, and go.
+        On the host's network another drill may have them: it would answer our probes until it ends.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -147,7 +148,7 @@ class DrillPod:
             )
 
     async def _pending(self, patience: float) -> str:
-        """What is known of a pod that neither runs nor fails: most often its network or its volumes are not made."""
+        """What is known of a pod that neither runs nor fails: often its network or its volumes are not set up."""
         found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
         known = (
             "; ".join(filter(None, (str(pod_problem(one)) or one.status.phase for one in found))) or "it is not there"
@@ -156,7 +157,7 @@ class DrillPod:
         return f"not running after {patience:g} s ({known}); the kubelet's message: {events}"
 
     async def _set_clock(self) -> None:
-        """Measure the node's clock; when that cannot be done, all its times stay the node's own, and that is said."""
+        """Measure the node's clock; where that fails, its times stay the node's own, and that is reported."""
         begin, attempt = self.api.patience.now(), 0
         while True:
             try:
@@ -204,7 +205,7 @@ class DrillPod:
                 resumed=self._resumed,
                 most=manifests.SPOOL_BYTES,
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody listens any more, and the drill is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream is not read any more, and the drill must know
             why = ours(error, "listening to it")
             await self._fail(f"the stream of {self.name} on {self.node} broke: {why}")
             return
@@ -218,7 +219,7 @@ class DrillPod:
             await self._fail(f"the tools on {self.node} ended by themselves (pod {self.name})")
 
     async def _fail(self, text: str) -> None:
-        """Tell bad news, and that somebody took the pod away where that is the reason; that is told once."""
+        """Report a problem, or (once) that somebody removed the pod, where that is the reason."""
         why = await self._taken()
         if not why:
             self.fail(text)
@@ -227,13 +228,13 @@ class DrillPod:
             self.fail(why)
 
     async def confirm(self) -> None:
-        """Look whether somebody took the pod away, where that was not told yet: a drill may end before its stream."""
+        """Report that somebody removed the pod, if so and not reported yet: a drill may end before its stream."""
         if not self._told and (why := await self._taken()):
             self._told = True
             self.fail(why)
 
     async def _taken(self) -> str:
-        """Who or what ended the pod under us; empty when nobody did, or the server cannot be asked."""
+        """Who or what ended the pod; empty when it was not ended, or the server is unreachable."""
         try:
             found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
         except HitlessError:
@@ -290,18 +291,18 @@ class DrillPod:
             await self._fail(f"the tools on {self.node} could not be ended: {error}")
 
     async def remove(self) -> None:
-        """Take the pod away and stop listening."""
+        """Stop reading, and delete the pod."""
         await self.dismiss()
         await self.api.delete(PODS, self.name, self.namespace, grace=_GRACE)
 
     async def dismiss(self) -> None:
-        """Stop listening, and be done with it before the connection is closed; the pod goes with everything else."""
+        """Stop reading, before the connection is closed; the pod is deleted with everything else."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def check_clock(self) -> None:
-        """Measure the clock again, and say when it moved by more than is known of it."""
+        """Measure the clock again, and report when it moved by more than the uncertainty."""
         try:
             last = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
         except ApiError:
@@ -352,7 +353,7 @@ async def gone(api: Api, stations: Iterable[DrillPod], within: float) -> None:
 async def sweep(api: Api, namespaces: Iterable[str], identity: str = "") -> list[str]:
     """Remove the objects of one drill (or of every drill) in these namespaces, and a namespace that a drill made.
 
-    Returns what was removed, for people. A namespace that is not there is nothing to do.
+    Returns the names of what was removed. A namespace that does not exist is skipped.
     """
     removed: list[str] = []
     labels = manifests.selector(identity)

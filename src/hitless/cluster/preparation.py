@@ -42,40 +42,40 @@ __all__ = ["ASKED", "Operator", "Prepared", "prepare"]
 _T = TypeVar("_T")
 
 ASKED = 20.0
-"""Seconds that a server which does not answer is asked before anything is done."""
+"""Seconds of retries before anything is done, when the server does not respond."""
 PATIENCE = 120.0
 """Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium takes a minute."""
 
 
 class Operator(Protocol):
-    """Who asked for the drill."""
+    """The user of the command."""
 
     def warn(self, text: str) -> None:
-        """Say something that does not end the drill."""
+        """Report something that does not end the drill."""
 
     def show(self, text: str) -> None:
-        """Give the answer to a dry run."""
+        """Print a dry run."""
 
     def agree(self, question: str) -> bool:
-        """Ask whether it may begin; raises ``InputError`` when nobody is there."""
+        """Ask whether it may begin; raises ``InputError`` without a terminal."""
 
     def allow(self, nodes: Mapping[str, Mapping[str, str]], choices: Choices) -> Permit:
         """Whether these nodes (their labels by name) may be drilled now, by the windows; ``MissingError`` if not."""
 
     async def at_work(self, api: Api) -> list[str]:
-        """What else is under way in the cluster that a drill must not meet: reasons not to begin."""
+        """Rollouts that are under way in the cluster: reasons not to begin."""
 
     def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
-        """Carry out the first questions to a server."""
+        """Run the first requests to a server."""
 
     def place_of(self, way: Connection) -> str:
-        """Which cluster is meant, in words."""
+        """Which cluster is meant, for a question."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A drill that was looked at and agreed to: ``target`` makes its surroundings and gives the target; ``after`` tells
-    the cluster."""
+    """A drill that was checked and agreed to: ``target`` creates what all nodes share and gives the target; ``after``
+    posts Events and metrics."""
 
     agent: str
     plan: DrillPlan
@@ -85,7 +85,7 @@ class Prepared:
 
 
 def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Operator) -> Prepared | None:
-    """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
+    """Survey the cluster, raise objections, ask; None after a dry run, or when the answer was no."""
     restart = plan.method
     if not isinstance(restart, ApiMethod):
         raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(ApiMethod))
@@ -206,7 +206,7 @@ def _check(choices: Choices, grace: float | None) -> None:
 async def _tell(
     choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, operator: Operator
 ) -> None:
-    """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
+    """Post Events and metrics; a failure is a warning, and changes neither the verdict nor the reports."""
 
     if choices.post_events:
         try:
@@ -237,7 +237,7 @@ def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: PodOptions
 
 
 async def _missing(api: Api, namespace: str) -> bool:
-    """Whether the drill would have to make its namespace; who may not ask is told of the rights for it."""
+    """Whether the drill would have to create its namespace; without permission to read it, the dry run assumes so."""
 
     try:
         await api.get(NAMESPACES, namespace)

@@ -1,6 +1,6 @@
-"""A drill in words: every object, every call, every right, without touching anything. Pure.
+"""A drill described: every object, every call, every permission, without changing anything. Pure.
 
-Problem: who runs a cluster must be able to read what a drill will do, and to grant exactly that. Promise: the objects
+Problem: administrators must be able to read what a drill will do, and to grant exactly that. Promise: the objects
 are those that the run makes (same functions), except for what the server decides (uids, addresses of pods); the rights
 are those that the run uses (a test runs a drill with them and nothing else). Next stage: a person.
 """

@@ -1,10 +1,10 @@
-"""The pod's side of a drill: runs the tools, keeps what they say, and hands it out again from any byte on.
+"""The pod's side of a drill: runs the tools, spools their output, and writes it out again from any byte on.
 
-Problem: the way from a pod to the driver may be cut for a minute, by the drill itself, and a container log is rotated
-at 10 MiB. Promise: every line of every tool is in one spool file in the order of its arrival, marked with the tool's
-name; ``read`` gives the same bytes again from any offset, and ends only when all tools have ended and all is read; the
-tools stop on request or by themselves after a while, so that a driver that died leaves nothing running. It never judges
-or changes a line. Next stage: ``pods`` on the driver's side.
+Problem: the connection from a pod to the driver may break for a minute, by the drill itself, and a container log is
+rotated at 10 MiB. Promise: every line of every tool is in one spool file in the order of its arrival, marked with the
+tool's name; ``read`` gives the same bytes again from any offset, and ends only when all tools have ended and all is
+read; the tools stop on request or by themselves after a while, so that a driver that died leaves nothing running. It
+never judges or changes a line. Next stage: ``pods`` on the driver's side.
 
 A line of the spool is ``NAME<tab>JSON``; the relay's own lines have the name ``relay``.
 """
@@ -70,7 +70,9 @@ class Relay:
         environment = {**clock.environment(), "PYTHONUNBUFFERED": "1"}
         running: dict[str, processes.Process] = {}
         for name, arguments in self.tools.items():
-            errors = files.own(self.folder / f"{name}.err", os.O_WRONLY | os.O_TRUNC)  # a file: nobody need empty it
+            errors = files.own(
+                self.folder / f"{name}.err", os.O_WRONLY | os.O_TRUNC
+            )  # a file: unlike a pipe, it needs no reader
             with os.fdopen(errors, "wb") as words:
                 running[name] = processes.start(
                     [*self.program, *arguments], stdout=processes.PIPE, stderr=words, environment=environment
@@ -85,7 +87,7 @@ class Relay:
         while not self._leave.is_set() and time.monotonic() < end:
             self._leave.wait(_TICK * 4)
         os.close(self._fd)
-        if self._broken:  # its last words are the pod's status
+        if self._broken:  # the message becomes part of the pod's status
             raise MissingError(self._broken, remedy="make room on the node's disk, and drill again")
         return max(codes, default=0)
 
@@ -128,7 +130,7 @@ class Relay:
             with process.stdout:
                 while line := process.stdout.readline(
                     LONGEST + 1
-                ):  # what is longer is no event, and told by the driver
+                ):  # a longer line is not an event, and the driver reports it
                     self._write(name, line.rstrip(b"\n"))
         except OSError as error:
             self._broken = f"cannot keep the lines of {name} in {self.folder}: {error.strerror or error}"
@@ -148,7 +150,7 @@ class Relay:
 
 
 def _told(name: str, code: int, folder: Path) -> str:
-    """What to say of a tool's end; 1 and 2 are verdicts (something lost, could not tell) and no failures."""
+    """The message about a tool's end; 1 and 2 are verdicts (something lost, could not tell), not failures."""
     with os.fdopen(files.opened(folder / f"{name}.err"), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS))
         words = file.read(_LAST_WORDS).decode(errors="replace").strip()
@@ -173,7 +175,7 @@ def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
     with os.fdopen(files.opened(folder / _SPOOL), "rb", buffering=0) as spool:
         spool.seek(offset)
         while True:
-            done = (folder / _DONE).exists()  # asked before reading: what comes after it cannot be missed
+            done = (folder / _DONE).exists()  # checked before reading: what comes after it cannot be missed
             data = spool.read(1 << 16)
             if not data and done:
                 return 0
@@ -185,7 +187,7 @@ def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
 
 
 def _sign(folder: Path, mine: str) -> None:
-    """Say who reads; a full disk must not keep anybody from reading."""
+    """Record who reads; a full disk must not prevent reading."""
     try:
         with os.fdopen(files.own(folder / _READER, os.O_WRONLY | os.O_TRUNC), "wb") as reader:
             reader.write(mine.encode())
@@ -199,7 +201,7 @@ def _give(out: int, data: bytes, folder: Path, mine: str) -> None:
     view = memoryview(data)
     while view:
         if ready.poll(_TICK * 1000):
-            view = view[os.write(out, view[: select.PIPE_BUF]) :]  # so much never blocks where nobody takes it
+            view = view[os.write(out, view[: select.PIPE_BUF]) :]  # so much never blocks, even without a reader
         else:
             _still_ours(folder, mine)
 

@@ -1,4 +1,4 @@
-"""Drills on a schedule: whose turn it is, and what is told to the cluster.
+"""Drills on a schedule: the next node, and the Events and metrics about its result.
 
 Problem: a CronJob drills one node a run, must come to every node in turn, and its results must be seen where operators
 look. Promise: the last node drilled is in one small ConfigMap, the next is the one after it by name (so that nodes may

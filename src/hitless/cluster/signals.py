@@ -1,7 +1,7 @@
 """SIGKILL for a container's process, by a pod of the drill that sees the node's processes.
 
 Problem: the API cannot kill a process, and the answer to a command in a pod may be lost after it did its work. Promise:
-a process that is gone when it is asked for again was killed. Next stages: ``target``, ``hitless.restarts``.
+a process that is gone at the second try was killed. Next stages: ``target``, ``hitless.restarts``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def killer(api: Api, pods: Mapping[str, tuple[str, str]]) -> Kill:
         try:
             await streams.output(api, *pods[node], CONTAINER, command)
         except CommandFailed as error:
-            # The signal came, its answer was lost, and it was sent again; whether the container starts is waited for.
+            # The signal arrived, its response was lost, and it was sent again; the caller waits for the new container.
             if error.code != NO_PROCESS:
                 raise
 

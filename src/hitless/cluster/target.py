@@ -40,12 +40,12 @@ OWN_FAR_END = "node"
 
 _START = 180.0  # an image may have to be pulled, and a node be small
 _LAST_WORDS = 45.0  # the relay gives its tools 15 s
-_GONE = 60.0  # for pods that were told to go, and for a namespace that an earlier drill left behind
+_GONE = 60.0  # for pods that are being deleted, and for a namespace that an earlier drill left behind
 
 
 @dataclass
 class Abort:
-    """When to stop hurting: after so many losses, or so many seconds without egress (0: never)."""
+    """When to stop a drill: after so many losses, or so many seconds without egress (0: never)."""
 
     losses: int = 0
     seconds: float = 0.0
@@ -54,7 +54,7 @@ class Abort:
     _since: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     def see(self, event: e.Event, stream: str, node: str) -> bool:
-        """Look at an event; True when it is the one that is too much."""
+        """Take an event; True when a limit is reached with it."""
         if self.reason or stream.startswith(CONTROL):
             return False
         match event:
@@ -78,13 +78,13 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class SharedObjects:
-    """What stands for all nodes: the owners by namespace, nodes for our far ends, (node, address) of control pods."""
+    """What all nodes share: the owners by namespace, nodes for our far ends, (node, address) of control pods."""
 
     owners: Mapping[str, Document]
     far_ends: tuple[Node, ...] = ()
     peers: tuple[tuple[str, str], ...] = ()
     troubles: list[str] = field(default_factory=list)
-    """What happened to what stands for all nodes, for the record of whoever is drilled then."""
+    """Problems of the shared pods, for the record of the node that is drilled then."""
     helpers: tuple[DrillPod, ...] = ()
     """The control pods themselves."""
 
@@ -105,7 +105,7 @@ class ClusterTarget:
     at_once: int = 1
     abort: Abort = field(default_factory=Abort)
     joins: bool = False
-    """The pods run already: those of a driver that died, which are heard from their first line on."""
+    """The pods run already: those of a driver that died, whose streams are read from their first line."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the group that is being drilled: the next one's far end wants the same port of the same node."""
 
@@ -115,7 +115,7 @@ class ClusterTarget:
         cni = self.survey.cni
         return {
             "target": "cluster",
-            "far_end": bool(self.places.far_ends),  # one of people's own outside (--to farend://…) keeps its own record
+            "far_end": bool(self.places.far_ends),  # a user's own far end (--to farend://…) keeps its own record
             "server": self.api.server,
             "cni": cni.title,
             "image": cni.image,
@@ -285,7 +285,7 @@ async def placed(
     tell: Callable[[str], None],
     at_once: int = 1,
 ) -> AsyncIterator[SharedObjects]:
-    """Make what stands for all nodes, and remove everything of this drill at the end, whatever happened."""
+    """Create what all nodes share, and remove everything of this drill at the end, whatever happened."""
     helpers: list[DrillPod] = []
     troubles: list[str] = []
     beating: asyncio.Task[None] | None = None
@@ -321,7 +321,8 @@ async def placed(
 
 
 async def _made(api: Api, owner: Document, place: str) -> str:
-    """Make the owner, and tell its uid; by a list where the answer was lost, since a drill may list and not get."""
+    """Create the owner, and return its uid; by a list where the response was lost, since a drill may list and not
+    get."""
     made = await api.create(CONFIG_MAPS, owner, place)
     if made is None:
         (made,) = await api.all(CONFIG_MAPS, place, fields=f"metadata.name={owner['metadata']['name']}")

@@ -38,7 +38,7 @@ _IMAGE = re.compile(
 
 
 def check(choices: Choices) -> None:
-    """Refuse what cannot be right on any cluster; raises ``InputError``."""
+    """Refuse options that are wrong for every cluster; raises ``InputError``."""
     if choices.round_robin and choices.nodes:
         raise InputError("names a node, and the turn decides", where="--node", expected="--round-robin without it")
     if choices.node_selector and choices.nodes:
@@ -95,7 +95,7 @@ def check_rollout(
 
 
 def check_places(choices: Choices) -> None:
-    """Refuse what is no name of a namespace; raises ``InputError``."""
+    """Refuse an invalid name of a namespace; raises ``InputError``."""
     places = [("--namespace", one) for one in choices.namespaces]
     if choices.probe_namespace:
         places.append(("--probe-namespace", choices.probe_namespace))
@@ -162,7 +162,7 @@ def check_gateway(text: str) -> None:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise InputError(f"{text!r}: {error}", where="--push-metrics", expected=expected) from error
-    if "@" in parts.netloc:  # not repeated: a password may stand there, and the job's manifest is no place for it
+    if "@" in parts.netloc:  # not quoted: it may hold a password
         raise InputError(
             "there is a user's name in the URL", where="--push-metrics", expected=f"{expected}, without USER@"
         )

@@ -132,6 +132,6 @@ def write(path: Path, diagnosis: Diagnosis, text: str, *, names: Mapping[str, st
 
 
 def own_names() -> dict[str, str]:
-    """This host's name, and its short form, with the word that stands for it."""
+    """This host's name, and its short form, with the placeholder for it."""
     host = os.uname().nodename
     return {host: "host", host.partition(".")[0]: "host"}

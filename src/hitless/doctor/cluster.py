@@ -33,7 +33,7 @@ _NEEDED = (("create", "", "pods"), ("create", "", "pods/exec"), ("delete", "", "
 
 
 def diagnose_cluster(kubeconfig: Path | None, context: str | None) -> Diagnosis:
-    """Everything about the cluster of a kubeconfig's context; raises ``ApiError`` when it cannot be asked."""
+    """Everything about the cluster of a kubeconfig's context; raises ``ApiError`` when it is unreachable."""
     way = read(kubeconfig, context)
     findings = asyncio.run(_findings(kubeconfig, way.context))
     findings += _costs(kubeconfig, way.context)
@@ -139,7 +139,7 @@ async def _rights(api: Api) -> DoctorFinding:
 
 
 def _costs(kubeconfig: Path | None, context: str | None) -> list[DoctorFinding]:
-    """What a restart costs, per release, in the words of ``advise``."""
+    """What a restart costs, per release, as ``advise`` reports it."""
     notes: list[str] = []
     try:
         answers = clusters.advise_cluster(releases.packaged(), kubeconfig, context, notes)

@@ -1,7 +1,7 @@
 """What a check found, and what all of them together say.
 
-A ``problem`` needs action; a ``note`` is worth knowing; ``unknown``: it could not be told, with why. The exit code is
-1 when there is a problem, 2 when something essential is unknown, else 0.
+A ``problem`` needs action; a ``note`` is worth knowing; ``unknown``: it could not be determined, with the reason. The
+exit code is 1 when there is a problem, 2 when something essential is unknown, else 0.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def system() -> DoctorFinding:
 
 
 def rights() -> DoctorFinding:
-    """What this process may look at."""
+    """What this process may read."""
     if privileges.net_admin():
         return DoctorFinding("rights", "permissions", "ok", "may read rules, sockets and other processes")
     return DoctorFinding(

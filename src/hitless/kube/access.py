@@ -1,10 +1,10 @@
-"""The client for an API server: how it is reached and recognised, and by what right we speak.
+"""The HTTP client for an API server, as the kubeconfig describes it: address, proxy, TLS, credentials.
 
-Problem: everything that a drill does goes by one client, and must go where the kubeconfig says and as whom it says, by
-proxy or not, by exec too. Promise: one address, one server name, one proxy, one identity for every request and
-websocket (``contexts``); a credential that is asked for again (``login``) comes from the same context, and is never
-shown to another server than the first. What cannot be read or run is an ``InputError`` that names the kubeconfig; a
-server or a proxy that would go on refusing us ends the first call at once (``refusals``). Next stage: ``api``.
+Problem: every request of a drill, exec included, must go to the server and as the user that the kubeconfig names.
+Promise: one address, one server name, one proxy and one identity for every request and websocket (``contexts``); a
+credential that is fetched again (``login``) comes from the same context, and is never sent to another server. What
+cannot be read or run is an ``InputError`` that names the kubeconfig; a permanent refusal by a server or proxy ends the
+first call at once (``refusals``). Next stage: ``api``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TIMEOUT = 15.0  # for an answer to begin; what streams has bounds of its own
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A client for the server, the server's address, the context's own namespace, and where all this is written."""
+    """A client, the server's address, the context's namespace, and the kubeconfig that they come from (``where``)."""
 
     client: httpx2.AsyncClient
     server: str
@@ -45,7 +45,7 @@ class Access:
 
 
 def access(kubeconfig: Path | None, context: str | None, *, answered: bool = False) -> Access:
-    """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
+    """The access that this kubeconfig gives, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
     way = read(kubeconfig, context)
     cluster = way.cluster
     proxy = cluster.proxy or proxies.chosen(cluster.server, os.environ)
@@ -85,9 +85,9 @@ def access(kubeconfig: Path | None, context: str | None, *, answered: bool = Fal
 class _Connections(httpx2.AsyncBaseTransport):
     """The connections to one server; those made under a client certificate are not used under another.
 
-    What was begun goes on where it began: a watch, and a command in a pod, outlive the certificate.
-    Until the server has ``answered``, what will not pass by itself is an ``ApiError``; later it is one more trouble of
-    the way there, which is waited for: the drill may have caused it (``refusals``).
+    Open connections are kept: a watch, and a command in a pod, outlive the certificate. Until the server has
+    ``answered`` once, a permanent error is an ``ApiError``; later it is retried like any other, because the drill may
+    have caused it (``refusals``).
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class _Connections(httpx2.AsyncBaseTransport):
         self._by_connect = proxy.startswith("http")
 
     def present(self, certificate: Certificate | None) -> None:
-        """Show this certificate from now on."""
+        """Use this certificate for new connections."""
         self._all.append(self._make(certificate))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -163,7 +163,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 class _Bracketed(httpx2.URL):
-    """A server's IPv6 address as a proxy must be asked for it; httpcore2 2.16 leaves the brackets out of CONNECT."""
+    """A server's IPv6 address in brackets, for CONNECT to a proxy; httpcore2 2.16 leaves them out."""
 
     @property
     def raw_host(self) -> bytes:
@@ -171,7 +171,7 @@ class _Bracketed(httpx2.URL):
 
 
 def _transport(context: ssl.SSLContext, proxy: str) -> httpx2.AsyncHTTPTransport:
-    # As kubectl's, a proxy that speaks TLS is recognised by what the cluster is recognised by.
+    # As in kubectl, a proxy's TLS certificate is checked against the cluster's authority.
     by = httpx2.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None) if proxy else None
     try:
         # A drill of 20 nodes holds 40 streams open: no limit on connections but the cluster's own size.
@@ -184,6 +184,6 @@ def _transport(context: ssl.SSLContext, proxy: str) -> httpx2.AsyncHTTPTransport
 
 
 async def _read_refusal(response: httpx2.Response) -> None:
-    """The body of a refusal says why; a websocket that was refused would be closed before anybody reads it."""
+    """Read the body of a refusal, which says why: that of a refused websocket would be closed unread."""
     if response.is_error:
         await response.aread()

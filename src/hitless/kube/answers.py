@@ -1,9 +1,8 @@
-"""What an API server's answers say: bytes to values, or ``ValueError``.
+"""Decodes an API server's responses: bytes to values, or ``ValueError``.
 
-Problem: at a server's address there may be a load balancer, a login page or nothing that is understood, with status
-200; and a body may be of any depth. Promise: an object has a name, a list is one, a deletion is answered by a
-``Status`` or the object, the lines of a watch have a bound and an end; whatever else comes is a ``ValueError`` that
-says what was missing. Next stage: ``api``.
+Problem: a load balancer or a login page at the server's address answers with status 200 too, and a body may be nested
+to any depth. Promise: an object has a name, a list is a list, a deletion gives a ``Status`` or the object, the lines of
+a watch have a bound and an end; anything else is a ``ValueError`` that says what was missing. Next stage: ``api``.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class _Details(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """What a server says of a call that it refuses, and in a watch that it ends."""
+    """The server's reason for refusing a call, or for ending a watch."""
 
     message: str = ""
     code: int = 0
@@ -64,7 +63,7 @@ def read(raw: bytes | msgspec.Raw, kind: type[_R]) -> _R:
 
 
 def one(raw: bytes | msgspec.Raw, kind: Kind[_T]) -> _T:
-    """One object of a server; it has a name, and what has none is something else."""
+    """One object; a document without a name is something else."""
     found = read(raw, kind.read)
     if not found.metadata.name:
         raise ValueError("an object without a name")
@@ -81,13 +80,13 @@ def page(raw: bytes, kind: Kind[_T]) -> tuple[list[_T], ListMeta]:
 
 
 def done(raw: bytes) -> None:
-    """The object that was deleted, or a ``Status``: a web page has done nothing."""
+    """Check the response to a deletion: the object or a ``Status``; a web page means that nothing was deleted."""
     if not read(raw, _List).kind:
         raise ValueError("not an answer of a Kubernetes API")
 
 
 def message(body: bytes) -> str:
-    """The server's own words in a refusal: a ``Status`` mostly; else what a proxy or another server says."""
+    """The server's message in a refusal: that of a ``Status``, else the text of a proxy or another server."""
     try:
         return read(body, Status).message
     except ValueError:
@@ -95,9 +94,9 @@ def message(body: bytes) -> str:
 
 
 async def lines(pieces: AsyncIterator[bytes], *, until: float, now: Callable[[], float]) -> AsyncGenerator[bytes, None]:
-    """The lines of a watch. JSON allows letters that end a line in Unicode (U+0085), and httpx's lines end at them.
+    """The lines of a watch. JSON strings may hold U+0085, at which httpx's own line reader would cut.
 
-    A server that has not ended it by then has it ended here: else one that drips is listened to for ever.
+    Ends after ``until`` although the server goes on: a server that sends a byte now and then would be read for ever.
     """
     cutter = Lines(LONGEST_LINE)
     async for piece in pieces:

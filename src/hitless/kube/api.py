@@ -1,10 +1,10 @@
-"""The port to a Kubernetes API server: the only module that talks to one.
+"""The client of the tools for a Kubernetes API server.
 
-Problem: a drill may cut the very connection that it is watched through, and a server may be away for a minute. Promise:
-calls that can be repeated are, within a named and bounded patience; a list is read in pages; a watch goes on over
+Problem: a drill may cut its own connection to the server, and a server may be unreachable for a minute. Promise: calls
+that can be repeated are retried within a bounded time (``Patience``); lists are read in pages; a watch continues after
 bookmarks, closed connections and 410 by listing again, and gives whole states, so that nothing depends on having seen
-every event; waits for a state leave out the time in which the server was away. Kubeconfig, TLS and credentials are
-``access``; paths and JSON are ours. Foreign exceptions stop here (``ApiError``). Next stage: ``survey``, ``pods``.
+every event; waiting for a state does not count the time in which the server was unreachable. Exceptions of the HTTP
+library become ``ApiError``. Kubeconfig, TLS and credentials are in ``access``. Next stages: ``survey``, ``pods``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PatchType = Literal["application/strategic-merge-patch+json", "application/merge
 
 _PAGE = 500
 _WHOLE_S = 60.0  # for a whole answer; a page of 500 nodes has 10 MB
-# Watches are short: a connection that died without a word is noticed after one, not after the server's half hour.
+# Watches are short: a connection that died silently is noticed after one of them, not after the server's half hour.
 _WATCH_S = 20
 _WATCH_SLACK_S = 10.0
 _PASSING = frozenset({429, 500, 502, 503, 504})  # statuses after which the API conventions allow to try again
@@ -44,7 +44,7 @@ _PASSING = frozenset({429, 500, 502, 503, 504})  # statuses after which the API 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a call is repeated while the server is away: the drill itself may have cut it off.
+    """How long a call is retried while the server is unreachable: the drill itself may have caused that.
 
     ``total`` and the waits are in seconds; waits double from ``first`` to ``longest``, with jitter.
     """
@@ -69,7 +69,7 @@ def connect(
 ) -> Api:
     """The API server that the kubeconfig names, else KUBECONFIG, this pod's account, or ~/.kube/config.
 
-    ``answered``: it has answered to the same way before, so that nothing can be wrong with that (``refusals``).
+    ``answered``: this configuration has worked before, so that errors are retried (``refusals``).
     """
     return Api(access(kubeconfig, context, answered=answered), patience or Patience())
 
@@ -83,7 +83,7 @@ class Api:
         self._where = way.where
         self.namespace = way.namespace
         self.patience = patience
-        self._known = False  # the server has accepted us before
+        self._known = False  # whether the server has accepted our credentials before
         self._waits: dict[asyncio.Timeout, float] = {}
 
     async def __aenter__(self) -> Api:
@@ -105,9 +105,9 @@ class Api:
         return list(found.values())
 
     async def create(self, kind: Kind[_T], document: Mapping[str, Any], namespace: str = "") -> _T | None:
-        """Make an object; repeated after a lost answer, when the one that is there has the name that we gave.
+        """Create an object; retried after a lost response.
 
-        None when it is there by a call whose answer was lost: to read it takes another right than to make it.
+        None when an earlier try, whose response was lost, created it: reading it would need another permission.
         """
         try:
             return await self._call("POST", kind.path(namespace), document, read=lambda body: answers.one(body, kind))
@@ -145,9 +145,9 @@ class Api:
         return True
 
     async def evict(self, pod: str, namespace: str, *, grace: int | None = None) -> None:
-        """Evict a pod; ``ApiError`` 429 when a PodDisruptionBudget says no (not repeated: that is an answer).
+        """Evict a pod; ``ApiError`` 429 when a PodDisruptionBudget forbids it (that is not retried).
 
-        Nothing when it is gone: so it is after a call whose answer was lost.
+        Does nothing when the pod is gone, as after a call whose response was lost.
         """
         document: dict[str, Any] = {
             "apiVersion": "policy/v1",
@@ -208,9 +208,9 @@ class Api:
         labels: str = "",
         fields: str = "",
     ) -> Mapping[str, _T] | None:
-        """The first state for which ``done`` holds; None after ``within`` seconds in which the server could be asked.
+        """The first state for which ``done`` holds; None after ``within`` seconds in which the server was reachable.
 
-        Raises ``ApiError`` when the server stays away longer than the patience.
+        Raises ``ApiError`` when the server stays unreachable longer than the patience.
         """
         limit = asyncio.timeout(within)
         try:
@@ -226,7 +226,7 @@ class Api:
         return None
 
     def _trouble(self) -> None:
-        """The server is away: what waits for it to say something waits that much longer."""
+        """The server is unreachable: extend the waits by that time."""
         now = asyncio.get_running_loop().time()
         for limit, within in self._waits.items():
             if not limit.expired():
@@ -247,7 +247,7 @@ class Api:
             yield socket
 
     def passing(self, status: int) -> bool:
-        """Whether a refusal with this status may be gone a moment later; 401 only from a server that knew us."""
+        """Whether a refusal with this status may be temporary; 401 only from a server that accepted us before."""
         return status in _PASSING or (status == 401 and self._known)
 
     async def _listed(
@@ -270,7 +270,7 @@ class Api:
 
     @property
     def _look(self) -> str:
-        """The field that may be wrong."""
+        """A hint to the field that may be wrong."""
         return f"is it an API server? Look at server: of the cluster in {self._where}"
 
     async def _watched(
@@ -307,7 +307,7 @@ class Api:
                 problem = error
             else:
                 if self.patience.now() - since >= 1.0:
-                    continue  # the server ended it in good order
+                    continue  # the server ended it as agreed
                 problem = ApiError(f"{what}: {self.server} ends every watch at once")
             self._trouble()
             if self.patience.now() - since > self.patience.total:
@@ -326,7 +326,7 @@ class Api:
         final: Callable[[httpx2.Response], bool] = lambda _: False,
         read: Callable[[bytes], _R],
     ) -> _R:
-        """``read`` makes something of the answer, or raises ``ValueError``: then it is not a Kubernetes API's."""
+        """``read`` decodes the response, or raises ``ValueError`` when it is not one of a Kubernetes API."""
         body = msgspec.json.encode(document) if document is not None else None
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
         begin, attempt = self.patience.now(), 0
@@ -366,7 +366,7 @@ class Api:
 
 
 class _MadeBefore(Exception):
-    """A repeated POST met the object that the first one made."""
+    """A retried POST found the object that the first try created."""
 
 
 def _words(error: Exception) -> str:

@@ -1,13 +1,12 @@
 """The client of daemons: one server, the standard library, typed objects.
 
-Problem: a client library costs a daemon more memory than it may use, and each daemon that spoke HTTP by itself knew
-less of kubeconfigs, proxies and dying connections than the next one. Promise: ``get``, ``create`` and ``patch`` are one
-request each, with a bound on time and size, and ``ApiError`` for whatever went wrong (``status`` 0: no answer);
-``follow`` lists, watches and lists again for ever (``watching``), says when the server is away, and waits longer each
-time. What a context says of proxies, names, impersonation and certificates is done or refused (``transport``). Where
-the server says 401 the kubeconfig is read again, as certificates and tokens are renewed on disk. For threads: nothing
-here is asynchronous, and ``close`` ends a ``follow`` of another thread. Next stages: ``hitless.sources``, the guard's
-Events.
+Problem: a client library needs more memory than a daemon may use. Promise: ``get``, ``create`` and ``patch`` are one
+request each, with a bound on time and size, and raise ``ApiError`` for every failure (``status`` 0: no response);
+``follow`` lists, watches and lists again for ever (``list_watch``), reports when the server is unreachable, and waits
+longer each time. Proxies, server names, impersonation and certificates of the context are used or refused
+(``transport``). After a 401 the kubeconfig is read again, because certificates and tokens are renewed on disk. For
+threads: nothing here is asynchronous, and ``close`` ends a ``follow`` in another thread. Next stages:
+``hitless.sources``, the guard's Events.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ _WAITS = (0.5, 30.0)  # seconds between tries, doubled from the first to the las
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """The server cannot be asked just now: why, and the seconds until the next try."""
+    """The server is unreachable or refuses: why, and the seconds until the next try."""
 
     error: ApiError
     wait: float
@@ -61,7 +60,7 @@ class Away:
 
 
 class Client:
-    """Calls on one API server. ``again`` reads the kubeconfig anew; ``agent`` is what the server logs of us."""
+    """Calls on one API server. ``again`` reads the kubeconfig again; ``agent`` is our User-Agent."""
 
     def __init__(
         self,
@@ -107,8 +106,8 @@ class Client:
     ) -> Iterator[Change[_T] | Away]:
         """What the server has, object by object, and every change from then on, until ``close``.
 
-        Whoever applies each ``Put`` and ``Gone`` is right at each ``Synced`` and after it; between an ``Away`` and the
-        next change nothing is known. One page is held at a time.
+        A caller that applies each ``Put`` and ``Gone`` has the server's state at each ``Synced`` and after it; between
+        an ``Away`` and the next change nothing is known. One page is held at a time.
         """
         seconds, spread = _WATCH_S
         watching = ListWatch(
@@ -175,8 +174,8 @@ class Client:
         return answer.body
 
     def _lines(self, target: str, what: str, seconds: float) -> Iterator[bytes]:
-        """The lines of a watch, which is ended here when the server does not, or says nothing for long: whoever asks
-        again hears whether it is still there."""
+        """The lines of a watch. It is ended here when the server does not end it, or is silent for long: the next
+        request shows whether the server is still there."""
         until = self._now() + seconds + _SLACK_S
         lines = Lines(answers.LONGEST_LINE)
         with self._transport.stream(target, silence=_SILENCE_S, most=_MOST) as pieces:
@@ -217,7 +216,8 @@ class Client:
     def _answer(
         self, method: str, target: str, what: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """An answer that is no refusal; asked twice where another credential has come to be. Raises ``OSError``."""
+        """A successful response; tried again after a 401 where the kubeconfig has another credential by now. Raises
+        ``OSError``."""
         answer = self._transport.ask(method, target, body, headers, within=_WHOLE, most=_MOST)
         if answer.status == 401 and self._renew():
             answer = self._transport.ask(method, target, body, headers, within=_WHOLE, most=_MOST)
@@ -226,7 +226,7 @@ class Client:
         return answer
 
     def _renew(self) -> bool:
-        """Whether the kubeconfig says another credential by now, of the same user for the same server."""
+        """Whether the kubeconfig has another credential by now, of the same user for the same server."""
         if self._again is None:
             return False
         try:
@@ -240,7 +240,7 @@ class Client:
                 return False
             transport = Transport(way, self._environment, self._agent)
         except HitlessError:
-            return False  # half written, perhaps; the refusal is what there is to say
+            return False  # half written, perhaps: the refusal is reported
         self._transport.release()
         self._way, self._transport = way, transport
         if self._stopped.is_set():
@@ -249,7 +249,7 @@ class Client:
 
 
 class _Refused(ApiError):
-    """A server's refusal, which may say for how long."""
+    """A server's refusal; ``after``: its Retry-After."""
 
     def __init__(self, what: str, answer: Answer) -> None:
         super().__init__(f"{what}: {answer.status} {answers.message(answer.body)}".rstrip(), status=answer.status)

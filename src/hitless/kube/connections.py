@@ -1,9 +1,9 @@
 """HTTP connections of the standard library that another thread can end at any time.
 
-Problem: the library has no socket before it is connected, and forgets it where the server says that it ends the
-connection after this answer (``Connection: close``, as many proxies do), although the answer is still being read from
-it: whoever ends the connection then ends nothing. Promise: a ``Line`` knows its socket as long as anything is read from
-it; ``cut`` ends that, and ``bounded`` does so after a time, however slowly the server goes on.
+Problem: the library has no socket before it is connected, and forgets it when the server announces that it will close
+the connection after this response (``Connection: close``, as many proxies do), while the response is still being read:
+closing the connection then has no effect. Promise: a ``Line`` keeps its socket as long as anything is read from it;
+``cut`` shuts it down, and ``bounded`` does so after a time, however slowly the server sends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AGAIN = 0.05  # seconds until a connection that is being made is looked at agai
 
 
 class Line(HTTPConnection):
-    """``line``: its socket, from the moment in which it is connected. ``end`` closes it whatever the server said."""
+    """``line``: its socket, as soon as it is connected. ``end`` closes it in any case."""
 
     line: socket.socket | None = None
     _answer: HTTPResponse | None = None
@@ -38,7 +38,7 @@ class Line(HTTPConnection):
         return self._answer
 
     def end(self) -> None:
-        """Nothing is read any more."""
+        """Close the response and the connection."""
         if self._answer is not None:
             self._answer.close()
         self.close()
@@ -56,7 +56,7 @@ class SecureLine(Line):
         self.secure()
 
     def secure(self) -> None:
-        """Speak TLS from now on."""
+        """Start TLS on the connected socket."""
         self.sock = self.line = self._secure.wrap_socket(
             self.sock, server_hostname=self._name, do_handshake_on_connect=False
         )
@@ -64,7 +64,7 @@ class SecureLine(Line):
 
 
 def cut(connection: Line) -> bool:
-    """End what is read and written; false where there was nothing to end (yet)."""
+    """Shut the socket down; false when it is not connected (yet)."""
     if connection.line is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a kubeconfig's context says about the connection: which server, by which proxy and name, as whom.
+"""The connection that a kubeconfig's context describes: server, proxy, server name, user.
 
 Problem: ignoring a field is worse than refusing it: without ``as`` a drill acts with more permissions than it was
 given, without ``proxy-url`` or ``tls-server-name`` it talks to the wrong server or to none. Promise: what kubectl
@@ -36,13 +36,13 @@ Certificate = tuple[bytes, bytes]
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-_EXEC_EXTENSION = "client.authentication.k8s.io/exec"  # the extension of a cluster that its exec plugin is told
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"  # the extension of a cluster that is passed to its exec plugin
 _TOKEN_BYTES = frozenset((string.ascii_letters + string.digits + "!#$&'*+-.^_`|~").encode())  # RFC 9110, less "%"
 
 
 @dataclass(frozen=True, slots=True)
 class KubeconfigCluster:
-    """A server and what it is recognised by (``authority`` is PEM); empty where nothing is said."""
+    """A server and how its certificate is checked (``authority`` is PEM); empty where the kubeconfig has nothing."""
 
     server: str
     authority: bytes = field(default=b"", repr=False)
@@ -53,7 +53,7 @@ class KubeconfigCluster:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A program that logs in; ``cluster`` is what it is told of the cluster, None when it did not ask."""
+    """A login program; ``cluster`` is passed to it, None without provideClusterInfo."""
 
     version: str
     command: str
@@ -65,9 +65,9 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a context says. ``plugin`` is None when something else says who we are, as that counts before it.
+    """A context's connection. ``plugin`` is None when another credential, which takes precedence, is given.
 
-    ``impersonation`` are the headers that ask to act as somebody else; ``cluster_name`` is the kubeconfig's.
+    ``impersonation``: headers to act as another user; ``cluster_name``: the cluster's name in the kubeconfig.
     """
 
     where: str
@@ -139,7 +139,7 @@ class _Context(msgspec.Struct):
 
 
 def read(kubeconfig: Path | None, context: str | None) -> Connection:
-    """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
+    """The connection of this kubeconfig, else of the first of KUBECONFIG, this pod's account and ~/.kube/config."""
     files = [kubeconfig.expanduser()] if kubeconfig is not None else named_by_environment()
     if not files:
         own = account(os.environ) if context is None else None
@@ -154,7 +154,7 @@ def read(kubeconfig: Path | None, context: str | None) -> Connection:
 
 
 def account(environment: Mapping[str, str], server: str = "", folder: Path | None = None) -> Connection | None:
-    """The account of the pod that we run in, for this server where one is named; None where there is no account."""
+    """The service account of our own pod, for ``server`` where one is given; None without an account."""
     where, folder = "this pod's service account", folder or ACCOUNT
     host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
     if not server and host and port:
@@ -242,7 +242,7 @@ def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[KubeconfigCluster, 
 
 
 def _check_user(user: _User, where: str) -> None:
-    """What says two things at once, or what nobody does any more."""
+    """Refuse contradicting fields, and ways to log in that no longer exist."""
     token = user.token or user.token_file
     _one_of(where, token=token, username=user.username or user.password)
     _one_of(where, client_certificate=user.client_certificate, its_data=user.client_certificate_data)
@@ -280,7 +280,7 @@ def _given(file: str, data: str, name: str, where: str) -> bytes:
 
 
 def _content(file: str, where: str) -> bytes:
-    """Of an empty authority the machine's own would be made, and another server trusted than was meant."""
+    """A file's content; an empty authority is refused, because the machine's own would be used in its place."""
     found = _bytes(file, where)
     if not found.strip():
         raise InputError(f"{file} is empty", where=where, expected="a certificate or a key in PEM")
@@ -303,7 +303,7 @@ def _bytes(file: str, where: str) -> bytes:
 
 
 def _impersonation(user: _User, where: str) -> tuple[tuple[str, bytes], ...]:
-    """The headers that ask the server to take us for somebody else."""
+    """The impersonation headers."""
     if not user.as_:
         return ()
     said = [("Impersonate-User", user.as_)]

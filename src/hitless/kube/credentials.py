@@ -1,4 +1,4 @@
-"""What we show a server of who we are: a header, a client certificate, or both.
+"""Credentials for a server: an Authorization header, a client certificate, or both.
 
 Problem: a token may lie in a file that the kubelet renews, and what a file holds may be no token at all; what HTTP
 libraries say of a header that they refuse to send quotes it. Promise: ``from_way`` reads what the context names anew at
@@ -21,7 +21,7 @@ __all__ = ["Credential", "bearer", "from_way"]
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The value of the Authorization header, a client certificate, or both; empty for nobody."""
+    """The value of the Authorization header, a client certificate, or both; empty for an anonymous client."""
 
     authorization: str = field(default="", repr=False)
     certificate: Certificate | None = field(default=None, repr=False)
@@ -29,19 +29,19 @@ class Credential:
 
     @property
     def ended(self) -> bool:
-        """Whether it said that it would be over by now."""
+        """Whether its expiry time is over."""
         return self.ends is not None and datetime.now(UTC) >= self.ends
 
 
 def bearer(token: str, where: str) -> str:
-    """The value of the header that shows ``token``; empty for none."""
+    """The value of the Authorization header for ``token``; empty without one."""
     if not token.isascii() or not token.isprintable():
         raise InputError("the token holds characters that no token has (is it a token?)", where=where)
     return f"Bearer {token}" if token else ""
 
 
 def from_way(way: Connection) -> Credential:
-    """What the kubeconfig itself says."""
+    """The credential in the kubeconfig itself."""
     if way.password is not None:
         name_and_password = ":".join(way.password).encode()
         return Credential(f"Basic {base64.b64encode(name_and_password).decode()}", way.certificate)

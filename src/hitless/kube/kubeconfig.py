@@ -1,9 +1,9 @@
 """The files of a kubeconfig, merged as kubectl merges them.
 
 Problem: several files make one configuration, each with paths that are relative to itself, and a name may be in many of
-them. Promise: the first word on a name counts, whole (nothing of a second entry is added to it), and so does the first
-current-context; paths are made whole before they leave their file, a login program's too; a file that names something
-twice is refused, as kubectl does. No value of a file is in a message, as it may be a secret. What the entries mean is
+them. Promise: the first entry of a name counts, unmerged with later ones, and so does the first current-context;
+paths are made absolute by their own file's folder, a login program's too; a file that names something twice is refused,
+as kubectl does. No value of a file is in a message, as it may be a secret. What the entries mean is
 ``contexts``.
 """
 
@@ -31,7 +31,7 @@ _PATHS = {"cluster": ("certificate-authority",), "user": ("client-certificate", 
 
 @dataclass(frozen=True, slots=True)
 class KubeconfigEntry:
-    """What a file says of one name: without what is empty, and with whole paths."""
+    """A file's entry for one name: without empty fields, and with absolute paths."""
 
     where: str
     body: Mapping[str, Any] = field(repr=False)
@@ -49,7 +49,7 @@ class Kubeconfig:
 
 
 def merged(paths: Sequence[Path]) -> Kubeconfig:
-    """The configuration that the files make together; ``InputError`` names the file that is none."""
+    """The files merged into one configuration; ``InputError`` names the file that is not a kubeconfig."""
     names: dict[str, dict[str, KubeconfigEntry]] = {"cluster": {}, "user": {}, "context": {}}
     current = ""
     for path in paths:
@@ -95,7 +95,7 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 
 class _NoYaml(ValueError):
-    """What the YAML library refuses, in words without what it quotes of the file: that may be a password."""
+    """A YAML error, without what the library quotes of the file: that may be a password."""
 
 
 def _parsed(text: str, path: Path) -> Any:
@@ -104,14 +104,14 @@ def _parsed(text: str, path: Path) -> Any:
         document = from_json(text)
     except ValueError:
         document = _yaml(text, path)
-    # Halves of characters, and what holds itself, are YAML to Python and to nobody else: ValueError.
+    # PyYAML accepts lone surrogates and recursive documents, which nothing else can read: ValueError.
     json.dumps(document, skipkeys=True, default=repr, ensure_ascii=False).encode()
     return document
 
 
 def _yaml(text: str, path: Path) -> Any:
     try:
-        import yaml  # 4 MB, and not in the agent's image of everybody
+        import yaml  # 4 MB, and not in every image of the agent
     except ImportError as error:
         expected = "JSON (kubectl config view --raw -o json)"
         raise InputError("it is YAML, and PyYAML is not installed", where=str(path), expected=expected) from error
@@ -140,7 +140,7 @@ def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, Ku
 
 
 def _whole(body: Mapping[str, Any], kind: str, folder: Path) -> dict[str, Any]:
-    """Without what is empty, and with whole paths: also of a login program, unless it is looked for in PATH."""
+    """Without empty fields, and with absolute paths: also of a login program, unless it is found by PATH."""
     found = {key: value for key, value in body.items() if value is not None and value != ""}
     for key in _PATHS.get(kind, ()):
         if isinstance(found.get(key), str):

@@ -1,10 +1,10 @@
-"""List, then watch: what to ask an API server next, and what its answers change.
+"""List, then watch: which request to send next, and what each response changes.
 
 Problem: a list comes in pages that may grow old while they are read, a watch ends every few seconds, goes on after a
-version, and is refused (410) when that version is too old; then the list must be read again, and what it does not name
-has gone meanwhile. Both clients need exactly this. Promise: ``ListWatch`` says which question is next and takes the
-answers; it does no I/O and knows no clock. Whoever applies each ``Put`` and each ``Gone`` has what the server has at
-every ``Synced`` and after each change that follows it, whatever was lost in between. Lists and lines have bounds.
+version, and is refused (410) when that version is too old; then the list must be read again, and objects that are not
+in it were deleted meanwhile. Both clients need this. Promise: ``ListWatch`` gives the next request and takes the
+responses; it does no I/O and has no clock. A caller that applies each ``Put`` and ``Gone`` has the server's state at
+every ``Synced`` and after each later change, whatever was lost in between. Lists and lines have bounds.
 Next stage: ``api``, ``client``.
 """
 
@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Put(Generic[_T_co]):
-    """The object is there, as it is now."""
+    """The object exists, with this content."""
 
     key: str
     value: _T_co
@@ -46,21 +46,22 @@ class Put(Generic[_T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The object is not there any more."""
+    """The object was deleted."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """A list was read to its end: what was put and not taken away is what the server has. It may come again."""
+    """A list was read to its end: the objects that were put and not deleted are those of the server. Comes again after
+    each new list."""
 
 
 Change = Put[_T_co] | Gone | Synced
 
 
 def by_uid(one: Object) -> str:
-    """An object that was made again under its name is another one."""
+    """An object that was deleted and created again under its name is another one."""
     return one.metadata.uid
 
 
@@ -70,7 +71,7 @@ def by_name(one: Object) -> str:
 
 
 class EndlessList(ApiError):
-    """What answers is no API server: its list has no end."""
+    """The list does not end: this is not an API server."""
 
 
 class ListWatch(Generic[_T]):
@@ -106,7 +107,7 @@ class ListWatch(Generic[_T]):
         self._listed.clear()
 
     def question(self) -> Question:
-        """What to ask now."""
+        """The next request."""
         if self._watches:
             parameters = {
                 "watch": "true",
@@ -119,9 +120,9 @@ class ListWatch(Generic[_T]):
         return Question(parameters | self._selectors, self._watches)
 
     def page(self, body: bytes) -> Iterator[Change[_T]]:
-        """What an answer with a page of the list changes.
+        """What a page of the list changes.
 
-        Raises ``ValueError`` when it is none, ``EndlessList`` when there are always more.
+        Raises ``ValueError`` when it is not a page, ``EndlessList`` when the list does not end.
         """
         objects, meta = answers.page(body, self._kind)
         self._pages += 1
@@ -142,7 +143,8 @@ class ListWatch(Generic[_T]):
         return iter(changes)
 
     def line(self, line: bytes) -> Change[_T] | None:
-        """What a line of the watch changes. Raises ``ValueError`` when it is no event, ``ApiError`` for a refusal."""
+        """What a line of the watch changes. Raises ``ValueError`` when it is not an event, ``ApiError`` for a
+        refusal."""
         event = answers.read(line, answers.WatchEvent)
         if event.type == "ERROR":
             status = answers.read(event.object, answers.Status)
@@ -160,10 +162,10 @@ class ListWatch(Generic[_T]):
         return Put(key, one)
 
     def refused(self, error: ApiError) -> bool:
-        """Whether the next question is an answer to this refusal, at once; else it is the caller's to judge.
+        """Whether the next request may follow this refusal at once; if not, the caller decides.
 
-        A version or a page that is too old (410) is: the list is read again. A server for which every list is too old
-        as soon as it was read is asked again after a wait only.
+        It may after a version or a page that is too old (410): the list is read again. Where the server calls every
+        new list too old, the caller has to wait in between.
         """
         if error.status != 410:
             return False

@@ -1,11 +1,10 @@
-"""Who we show ourselves as: tokens, passwords and client certificates, and the programs that give them.
+"""Logs in with tokens, passwords and client certificates, and with the programs that provide them.
 
-Problem: a drill may outlast what it was let in by, and the ways to get more (a file that the kubelet renews, a program,
-a kubeconfig that somebody logs into again) fail in ways of their own. Promise: a credential is asked for anew when the
-server says 401 and when it says itself that it has ended, and only then; by one request at a time, however many wait;
-one that cannot be had again is waited for as a server that is away is.
-Login programs speak client.authentication.k8s.io/v1 or v1beta1, are never asked to be interactive, and do not outlive
-the call. Secrets are in no message. Next stage: ``access``.
+Problem: a drill may outlast its credential, and each source of a new one (a file that the kubelet renews, a login
+program, a kubeconfig with a new login) can fail. Promise: a credential is fetched again after a 401 and after its
+expiry time, and only then; once, however many requests wait for it; a failed renewal is retried like an unreachable
+server. Login programs use client.authentication.k8s.io/v1 or v1beta1, are never asked to be interactive, and do not
+outlive the call. Secrets are in no message. Next stage: ``access``.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from hitless.kube.credentials import Credential
 
 __all__ = ["Login", "from_plugin"]
 
-_LOGIN_S = 200.0  # a person at a browser may be part of it: kubelogin waits for 180 s
+_LOGIN_S = 200.0  # a login in a browser may be part of it: kubelogin waits for 180 s
 
 
 class Login(httpx2.Auth):
-    """Shows a credential with each request. ``present`` is given the client certificate when there is another one."""
+    """Adds the credential to each request. ``present`` is called with a new client certificate."""
 
     def __init__(
         self,
@@ -62,7 +61,7 @@ class Login(httpx2.Auth):
             request.headers["Authorization"] = credential.authorization
 
     async def _credential(self, refused: Credential | None) -> Credential:
-        """The one to show: another one than ``refused``, unless there is no other."""
+        """The credential to use: another one than ``refused``, if there is one."""
         async with self._asking:
             if self._now is None or self._now.ended or self._now == refused:
                 fresh = await self._another(self._now)
@@ -72,7 +71,7 @@ class Login(httpx2.Auth):
             return self._now
 
     async def _another(self, before: Credential | None) -> Credential:
-        """What cannot be had at first is an error; later it may be the drill's own doing, and is tried again."""
+        """A failure at the beginning is an error; later the drill may have caused it, and it is retried."""
         try:
             return await self._fetch()
         except InputError as error:

@@ -70,7 +70,7 @@ class NamespaceObject(Object, frozen=True):
 
     @property
     def held(self) -> str:
-        """Why it does not go although it is being deleted, in the server's words; empty when nothing is said."""
+        """Why its deletion does not finish, by the server's message; empty when there is none."""
         return next((one.message for one in self.status.conditions or [] if one.status == "True"), "")
 
 

@@ -138,7 +138,7 @@ class Pod(Object, frozen=True):
 
     @property
     def disruption(self) -> str:
-        """Why the cluster itself ends it (preemption, taint, eviction), in its words; empty when it does not."""
+        """Why the cluster itself ends it (preemption, taint, eviction); empty when it does not."""
         conditions = self.status.conditions or []
         told = next((one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None)
         return f"{told.reason} {told.message}".strip() if told else ""

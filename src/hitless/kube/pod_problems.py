@@ -1,4 +1,4 @@
-"""Why does a pod not run? The reason as Kubernetes names it, to decide by, and a sentence for users.
+"""Why a pod does not run: Kubernetes' reason, for decisions, and a sentence for users.
 
 Promise: decisions are made by ``code`` and ``ended``, never by the sentence, which holds messages of other programs.
 Pure.
@@ -12,12 +12,12 @@ from hitless.kube.objects import Pod
 
 __all__ = ["PodProblem", "pod_problem"]
 
-_LAST_WORDS = 400  # of what the kubelet tells of a container's log
+_LAST_WORDS = 400  # characters of the container's log, as the kubelet reports its end
 
 
 class PodProblem(NamedTuple):
-    """``code``: Kubernetes' word (ErrImagePull, CrashLoopBackOff, OOMKilled …), empty where it gives none. ``ended``:
-    a container of it ran, and ended. ``text``: empty when nothing is known to be wrong."""
+    """``code``: Kubernetes' reason (ErrImagePull, CrashLoopBackOff, OOMKilled …), empty where it gives none.
+    ``ended``: one of its containers ran and ended. ``text``: empty when no problem is known."""
 
     text: str = ""
     code: str = ""
@@ -31,7 +31,7 @@ class PodProblem(NamedTuple):
 
 
 def pod_problem(pod: Pod) -> PodProblem:
-    """Why it does not run, in the kubelet's words."""
+    """Why it does not run, with the kubelet's message."""
     for status in pod.status.container_statuses or []:
         waiting, ended = status.state.waiting, status.state.terminated
         if waiting is not None and waiting.reason not in ("", "ContainerCreating"):

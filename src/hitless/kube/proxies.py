@@ -1,10 +1,10 @@
-"""Which proxy stands between us and an API server.
+"""Chooses the proxy for an API server, as kubectl does.
 
-Problem: a cluster behind a proxy is reached by kubectl and not by us when we read the variables as curl does; and one
-on this machine (kind, a port-forward) must be reached without it. Promise: HTTPS_PROXY, HTTP_PROXY and NO_PROXY mean
-what they mean to kubectl, that is to Go's golang.org/x/net/http/httpproxy: no ALL_PROXY, upper case first, this machine
-never by proxy, names with and without their subdomains, addresses, networks, ports. Passwords are in no message.
-Next stage: ``contexts``, ``access``.
+Problem: where the variables are read as curl reads them, kubectl reaches a cluster behind a proxy and we do not; and a
+cluster on this machine (kind, a port-forward) must be reached without a proxy. Promise: HTTPS_PROXY, HTTP_PROXY and
+NO_PROXY mean what they mean to kubectl, that is to Go's golang.org/x/net/http/httpproxy: no ALL_PROXY, upper case
+first, this machine never by proxy, names with and without their subdomains, addresses, networks, ports. Passwords are
+in no message. Next stage: ``contexts``, ``access``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _direct(host: str, port: int, exceptions: str) -> bool:
 
 
 def _excepts(part: str, host: str, address: Address | None, port: int) -> bool:
-    """Whether one word of NO_PROXY names the host."""
+    """Whether one entry of NO_PROXY names the host."""
     if "/" in part:
         network = reading.network_of(part, host_bits=True)
         return address is not None and network is not None and address in network

@@ -1,13 +1,13 @@
-"""What is refused on the way to an API server: why, whether it may pass by itself, and what to do.
+"""Errors on the way to an API server: which are permanent, why they happen, and what to do.
 
-Problem: a drill waits for a server that is away, as it may have cut it off itself; but a certificate that nobody here
-trusts, or a proxy that wants a password, is the same in 20 s, and kubectl ends at once. Promise: what is written wrong
-on this side ends at once with the field to look at; whatever a busy, young or broken server does (refuses connections,
-resets them, says nothing, 5xx, 429) is never taken for that. So it is until the server has answered for the first time.
-From then on the way is known to be right, and in the middle of a round the very same words may come from a load
-balancer, an ingress or a proxy that is half up (its stand-in certificate, rules that are not loaded yet), which the
-drill itself may have caused: then all of it is waited for, as a server that is away is. A server's answers to calls are
-judged by their status alone. No password is in a message. Next stage: ``access``, ``api``.
+Problem: a drill retries while the server is unreachable, because it may have caused that itself; but a certificate that
+is not trusted, or a proxy that wants a password, will be the same in 20 s, and kubectl ends at once. Promise: a wrong
+configuration on this side ends the command at once, with the field to check; refused and reset connections, time-outs,
+5xx and 429 never count as that. This holds until the server has answered for the first time. After that the
+configuration is known to be right, and the same errors may come from a load balancer, an ingress or a proxy that is
+half up (its default certificate, rules that are not loaded yet), which the drill may have caused: then all of them are
+retried. Responses to calls are judged by their status alone. No message contains a password. Next stages: ``access``,
+``api``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _NO_TIME = frozenset({9, 10})
 _NO_NAME = frozenset({62, 64})
 
 _OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
-"""Parts of the alerts (RFC 8446, 6.2) by which a server refuses what we showed, or that we showed nothing."""
+"""Parts of the alerts (RFC 8446, 6.2) by which a server refuses our client certificate, or the lack of one."""
 
 _PASSING_BY_PROXY = frozenset({408, 425, 429})
 _SOCKS_SAYS_NO = ("Invalid username/password", "Requested ", "not allowed by ruleset")
 
 
 def lasting(error: BaseException, way: Connection, proxy: str) -> str:
-    """What is wrong, where, why, and what to do; empty where it may pass by itself. ``proxy`` is the one in use."""
+    """What is wrong, where, why, and what to do; empty where it may be temporary. ``proxy`` is the one in use."""
     if isinstance(error, httpx2.ProxyError):
         return _by_proxy(str(error), way, proxy)
     cause: BaseException | None = error
@@ -59,7 +59,7 @@ def lasting(error: BaseException, way: Connection, proxy: str) -> str:
 
 
 def _by_us(error: ssl.SSLCertVerificationError, way: Connection, proxy: str) -> str:
-    """A certificate that we do not accept."""
+    """The message for a server's certificate that is not accepted."""
     cluster, pod = way.cluster, way.context is None
     whose = cluster.server
     if proxy.startswith("https:"):  # recognised by the same authority; OpenSSL does not say whose it was
@@ -77,7 +77,7 @@ def _by_us(error: ssl.SSLCertVerificationError, way: Connection, proxy: str) -> 
 
 
 def _by_proxy(words: str, way: Connection, proxy: str) -> str:
-    """A proxy that does not let us through."""
+    """The message for a proxy that refuses the connection."""
     status = int(words[:3]) if re.match(r"\d{3}\b", words) else 0
     lets_nobody = 400 <= status < 500 and status not in _PASSING_BY_PROXY
     if not lets_nobody and not any(one in words for one in _SOCKS_SAYS_NO):
@@ -92,7 +92,7 @@ def _by_proxy(words: str, way: Connection, proxy: str) -> str:
 
 
 def said(response: httpx2.Response) -> str:
-    """The server's own words in a refusal."""
+    """The server's message in a refusal."""
     return answers.message(response.content) or response.reason_phrase
 
 
@@ -103,13 +103,14 @@ def refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
 
 
 def retry_after(response: httpx2.Response) -> float:
-    """Seconds that the server asks us to wait, 30 at most."""
+    """Seconds to wait by the server's Retry-After, 30 at most."""
     return min(float(whole_of(response.headers.get("Retry-After", "")) or 0), 30.0)
 
 
 def budget_says_no(response: httpx2.Response) -> bool:
-    """Whether a budget forbids an eviction; the server's own 429 (it is busy: plain text) says nothing of the pod."""
-    if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
+    """Whether a PodDisruptionBudget forbids an eviction; a 429 of a busy server is plain text, and not about the
+    pod."""
+    if response.status_code == 500:  # several budgets cover the pod, which the API does not support
         return True
     try:
         details = answers.read(response.content, answers.Status).details

@@ -1,11 +1,11 @@
 """Running a command in a pod: exec over a websocket, and lines that survive a cut connection.
 
-Problem: lines must come out of a pod while the drill itself may break the way there. Promise: ``execute`` speaks
-v5.channel.k8s.io and v4 (servers of the last three years know at least v4) and tells the end of the command from the
-end of the connection; ``follow`` reads a spool from a byte offset and, when the connection breaks, goes on from the
-byte after the last one that it got: no line twice, none left out. A server may say "Success" of a command whose kubelet
-went away (kubectl issue 1726): ``follow`` asks again from where it ends, and believes it when nothing more comes.
-Next stage: ``pods``.
+Problem: lines must be read from a pod although the drill itself may break the connection. Promise: ``execute`` uses
+v5.channel.k8s.io and v4 (servers of the last three years support at least v4) and distinguishes the end of the command
+from the end of the connection; ``follow`` reads a spool from a byte offset and, when the connection breaks, goes on
+from the byte after the last one that it got: no line twice, none left out. A server may report "Success" for a command
+whose kubelet went away (kubectl issue 1726): ``follow`` reads again from where it ended, until nothing more comes. Next
+stage: ``pods``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MOST_OUTPUT = 8 << 20
 _NAME = 80  # bytes of the stream's name before each event
 
 _TRANSIENT = frozenset({0, 401, 429, 502, 503, 504})
-"""Statuses of a connection that broke or of a server on its way back (it knew us: 401 is a token that has ended)."""
+"""Statuses of a broken connection or of a server that is starting (401: a token that was accepted has expired)."""
 
 
 class KubeletAway(ApiError):
@@ -141,7 +141,7 @@ async def execute(
     except (BaseExceptionGroup, HTTPXWSException, httpx2.RequestError) as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise asyncio.CancelledError from error  # a group of what broke on the way out would hide it
+            raise asyncio.CancelledError from error  # the exception group of the closing connection would hide it
         first = _first(error)
         if isinstance(first, WebSocketUpgradeError):
             status, why = first.response.status_code, said(first.response)
@@ -200,8 +200,8 @@ async def follow(
 ) -> None:
     """Give ``line`` every whole line that ``command(offset)`` prints, until it ends with 0, ``most`` bytes at most.
 
-    ``command`` must print the same bytes whenever it runs, from the given offset on. ``resumed`` is told the offset
-    and the reason each time that the connection had to be made again.
+    ``command`` must print the same bytes whenever it runs, from the given offset on. ``resumed`` is called with the
+    offset and the reason each time that the connection was made again.
     """
     offset, lines, attempt, since = 0, Lines(LONGEST + _NAME), 0, api.patience.now()
     while True:

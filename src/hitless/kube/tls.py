@@ -1,9 +1,9 @@
-"""TLS towards an API server: what it is recognised by, and the certificate that we show it.
+"""TLS for an API server: the authority that it is checked against, and our client certificate.
 
 Problem: OpenSSL reads certificates and keys from files; a kubeconfig or a login program gives them as text. A key in
 a temporary file may outlive us, and there may be nowhere to put one. Promise: what is text is given to OpenSSL in
-memory; what cannot be used is an ``InputError`` that says why without quoting it; nobody is ever asked for a key's
-password. It costs 6 MB: daemons import it when there is something to ask. Next stages: ``access``, ``transport``.
+memory; what cannot be used is an ``InputError`` that says why without quoting it; there is never a prompt for a key's
+password. It costs 6 MB: daemons import it when they use the API. Next stages: ``access``, ``transport``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["towards"]
 
 
 def towards(way: Connection, certificate: Certificate | None) -> ssl.SSLContext:
-    """How the server is recognised, and the certificate that we show it."""
+    """The TLS context for a connection; ``certificate``: our client certificate."""
     try:
         context = _recognising(way.cluster)
     except ValueError as error:
@@ -32,7 +32,7 @@ def towards(way: Connection, certificate: Certificate | None) -> ssl.SSLContext:
 
 
 def _recognising(cluster: KubeconfigCluster) -> ssl.SSLContext:
-    """TLS that trusts what the cluster is to be recognised by: its authority, else those of this machine."""
+    """A context that trusts the cluster's authority, else those of this machine."""
     try:
         if cluster.authority:
             with in_memory(cluster.authority) as path:
@@ -44,13 +44,13 @@ def _recognising(cluster: KubeconfigCluster) -> ssl.SSLContext:
     if cluster.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    # Python 3.13 asks for RFC 5280 to the letter; clusters give less, and no other client of theirs asks for it.
+    # Python 3.13 checks RFC 5280 strictly; certificates of clusters often fail that, and no other client checks it.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def _show(context: ssl.SSLContext, certificate: Certificate) -> None:
-    """Show the client certificate in what connects by ``context`` from now on."""
+    """Load the client certificate into ``context``."""
 
     def locked() -> bytes:
         raise ValueError("its key is locked by a password")

@@ -1,11 +1,11 @@
 """Requests to one API server with the standard library: for daemons, whose memory does not allow for more.
 
-Problem: the library's timeout is one for each read, so that a server that sends a byte every few seconds is listened to
-for ever; and what it says of a header that it refuses to send quotes the header, token and all. Promise: every answer
-has a bound on its time and on its size; every request goes where the context says (by its proxy, under its server
-name) and as whom it says, or the context is refused whole (``InputError``) before anything is asked; what goes wrong is
-an ``OSError`` in words without a secret. A connection for each request, as they are rare, but for the pages of a list,
-which use one. It costs 8 MB of memory: daemons import it when there is something to ask. Next stage: ``client``.
+Problem: the library's timeout is one for each read, so that a server that sends a byte every few seconds is read for
+ever; and its message about an invalid header quotes the header, token included. Promise: every response has a bound on
+time and size; every request uses the context's proxy, server name and identity, or the whole context is refused
+(``InputError``) before anything is sent; failures are an ``OSError`` whose text holds no secret. Each request has its
+own connection, as requests are rare; the pages of a list share one. It costs 8 MB of memory: daemons import it when
+they use the API. Next stage: ``client``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status and body; ``after``: the seconds that the server asks us to wait."""
+    """Status and body; ``after``: the server's Retry-After in seconds."""
 
     status: int
     body: bytes
@@ -43,7 +43,7 @@ class Answer:
 
 
 class Transport:
-    """The way to the server of one context. ``close`` may be called by another thread: it ends what is being read."""
+    """Requests to the server of one context. ``close`` may be called by another thread: it ends every read."""
 
     def __init__(self, way: Connection, environment: Mapping[str, str], agent: str) -> None:
         if way.plugin is not None:
@@ -113,7 +113,7 @@ class Transport:
                 yield iter(lambda: response.read1(_PIECE), b"")
 
     def close(self) -> None:
-        """End what is being read; what is asked from now on is refused."""
+        """End every read; later requests are refused."""
         with self._lock:
             self._closed = True
             for one in self._open:
@@ -147,7 +147,7 @@ class Transport:
             kept = keep and connection.sock is not None
         except (OSError, HTTPException, ValueError) as error:
             if type(error) is OSError and error.errno is None:
-                raise  # words of ours
+                raise  # a message of this module
             quoting = isinstance(error, ValueError) and not isinstance(error, OSError)  # a header, token and all
             raise OSError(type(error).__name__ + ("" if quoting or not str(error) else f" {error}")) from error
         finally:

@@ -1,7 +1,7 @@
 """URLs of servers and proxies, taken apart and without their passwords.
 
 Problem: a URL of a kubeconfig or a variable may hold a password, and the standard library passes line breaks and
-spaces over without a word. Promise: ``parsed`` gives the parts of a URL that a client can use, or ``ValueError`` that
+spaces over silently. Promise: ``parsed`` gives the parts of a URL that a client can use, or ``ValueError`` that
 quotes nothing of it. Next stage: ``contexts``, ``proxies``, ``transport``.
 """
 
@@ -33,7 +33,7 @@ def parsed(text: str) -> Url:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
         host.encode("idna" if ":" not in host else "ascii")
-    except ValueError:  # the library's words quote the password; UnicodeError is one
+    except ValueError:  # its message quotes the password; UnicodeError is a ValueError too
         raise ValueError("no URL") from None
     if "%" in host and ":" not in host:
         raise ValueError("no URL: its host is percent-encoded")

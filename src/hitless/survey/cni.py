@@ -73,7 +73,7 @@ class Cni:
 
     @property
     def title(self) -> str:
-        """For people: ``rke2-canal (flannel v0.26.7-build20250515)``."""
+        """For users: ``rke2-canal (flannel v0.26.7-build20250515)``."""
         name = self.daemon_set.name if self.daemon_set else self.name
         return f"{name} (flannel {self.flannel})" if self.flannel else name
 
@@ -90,7 +90,7 @@ class Survey:
 async def look(api: Api, *, agent: str = "", with_budgets: bool = True) -> Survey:
     """Look at a cluster; where nothing is found that is known, the CNI is ``none``.
 
-    ``agent``: people's own word, NAMESPACE/DAEMONSET[/CONTAINER]; raises ``InputError`` when there is no such one.
+    ``agent``: the option, NAMESPACE/DAEMONSET[/CONTAINER]; raises ``InputError`` when there is no such one.
     """
     nodes = tuple(sorted(await api.all(NODES), key=lambda node: node.name))
     sets = await api.all(DAEMON_SETS)
@@ -123,7 +123,7 @@ async def flannels(api: Api, sets: Iterable[DaemonSet]) -> list[Cni]:
 
 
 async def _named(api: Api, agent: str, sets: Iterable[DaemonSet]) -> Cni:
-    """The agent that people named; flannel is known as such under any name."""
+    """The agent that the option names; flannel is known as such under any name."""
     place, _, rest = agent.partition("/")
     name, _, wanted = rest.partition("/")
     known = {(one.metadata.namespace, one.name): one for one in sets}

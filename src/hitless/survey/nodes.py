@@ -1,7 +1,7 @@
 """Which nodes of a cluster are meant, and every reason not to touch them now.
 
-Problem: a drill or a rollout on an unhealthy cluster meets somebody else's trouble. Promise: nodes are chosen by name,
-number, labels or in turn; every objection is collected and said at once. Pure. Next stages: ``hitless.cluster``,
+Problem: a drill or a rollout on an unhealthy cluster would measure other problems. Promise: nodes are chosen by name,
+number, labels or in turn; all objections are collected and reported together. Pure. Next stages: ``hitless.cluster``,
 ``hitless.operations``.
 """
 
@@ -58,7 +58,7 @@ def _control_plane(node: Node) -> bool:
 
 
 def selected(node: Node, selector: str) -> bool:
-    """Whether the node has the labels; raises ``InputError`` for what is no selector."""
+    """Whether the node has the labels; raises ``InputError`` for an invalid selector."""
     labels = node.metadata.labels or {}
     for term in filter(None, (part.strip() for part in selector.split(","))):
         key, sign, value = term.partition("=")

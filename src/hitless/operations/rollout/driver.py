@@ -24,9 +24,9 @@ __all__ = ["drive"]
 
 
 async def drive(crew: DriverContext) -> None:
-    """Go on until the rollout ended or has to stop; ``crew.state`` says which.
+    """Drive until the rollout has ended or has to stop; ``crew.state`` says which.
 
-    Raises ``Displaced`` when somebody else took it, and what broke it, after writing that down where that can be done.
+    Raises ``Displaced`` when another driver took over, and other errors after recording them where that is possible.
     """
     going = asyncio.create_task(_go(crew))
 
@@ -48,7 +48,7 @@ async def drive(crew: DriverContext) -> None:
 
 
 async def _ended(going: asyncio.Task[str]) -> str:
-    """Wait for it; whoever is cancelled while waiting cancels it, and lets it end in good order."""
+    """Wait for it; when the waiting task is cancelled, cancel it, and wait for its clean-up."""
     try:
         return await going
     finally:
@@ -58,7 +58,7 @@ async def _ended(going: asyncio.Task[str]) -> str:
 
 
 async def _go(crew: DriverContext) -> str:
-    """Everything there is to do; why it stopped, or empty when it has ended."""
+    """All steps; returns why it stopped, or empty when it has ended."""
     if crew.state.phase == "preparing" and (why := await _prepare(crew)):
         return why
     while crew.state.phase == "rolling":
@@ -114,7 +114,7 @@ def _changed(state: Rollout, **changes: object) -> Rollout:
 
 
 async def _finish(crew: DriverContext) -> str:
-    """All turns are over: the updateStrategy comes back."""
+    """After the last turn: restore the updateStrategy."""
     state = crew.state
     left = [one for one in state.turns if one.course == "skipped"]
     if state.phase == "rolling" and left:

@@ -1,4 +1,4 @@
-"""Kubernetes Events of a rollout: what each node's step came to, where operators look. Building them is pure.
+"""Kubernetes Events of a rollout: the outcome of each node's step. Building them is pure.
 
 Promise: one Event for each node and step, about the node, with the verdict, the losses and the reason; posting never
 decides whether a rollout goes on. Next stage: ``hitless.cli.rollout_work``.
@@ -45,7 +45,7 @@ def document(state: Rollout, turn: NodeTurn, now: dt.datetime) -> Document:
 
 
 async def post(api: Api, state: Rollout, turns: Sequence[NodeTurn], tell: Callable[[str], None]) -> None:
-    """Post those of a step; ``tell`` is told where that cannot be done."""
+    """Post those of a step; ``tell`` is called when that fails."""
     now = dt.datetime.now(dt.UTC)
     for one in turns:
         try:

@@ -1,4 +1,4 @@
-"""On which nodes a guard of ours stands by. Reads only."""
+"""On which nodes a guard is ready. Reads only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def find(api: Api) -> list[DaemonSet]:
 
 
 async def guarded(api: Api) -> Guards:
-    """Where one is ready."""
+    """The nodes on which one is ready."""
     sets = await find(api)
     if not sets:
         return None

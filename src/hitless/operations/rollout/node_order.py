@@ -28,7 +28,7 @@ _OTHERS = "somebody else restarted it while the rollout was under way"
 
 
 def zone_of(node: Node) -> str:
-    """Its zone; empty where nobody gave it one."""
+    """Its zone; empty without one."""
     return node.label(ZONE) or node.label(_OLD_ZONE)
 
 
@@ -52,7 +52,7 @@ def _control_plane(node: Node) -> bool:
 
 
 def reconciled(state: Rollout, seen: ObservedAgent) -> Rollout:
-    """The turns as they are by what is seen now."""
+    """The turns, updated by the observed nodes and pods."""
     turns = [_turn(state, one, seen) for one in state.turns]
     known = {one.node for one in turns}
     if state.replaces:  # else a node that came was started after the rollout began
@@ -88,7 +88,7 @@ def _turn(state: Rollout, turn: NodeTurn, seen: ObservedAgent) -> NodeTurn:
 
 
 def next_step(turns: Sequence[NodeTurn], width: int) -> tuple[NodeTurn, ...]:
-    """Who is next: those that are being restarted before anybody else."""
+    """The next nodes: those whose restart has begun before all others."""
     begun = tuple(one for one in turns if one.course == "restarting")
     if begun:
         return begun

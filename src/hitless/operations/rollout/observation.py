@@ -31,7 +31,7 @@ __all__ = ["HASH", "MARK", "ObservedAgent", "foreign", "hash_of", "newest", "rev
 HASH = "controller-revision-hash"
 """The label of pods and ControllerRevisions that names a revision."""
 MARK = "hitless.dev/rollout"
-"""The annotation of a DaemonSet that a rollout has in hand: its identity and direction."""
+"""The annotation of a DaemonSet that a rollout changes: the rollout's identity and direction."""
 _LONGEST = 100
 
 
@@ -46,13 +46,13 @@ class ObservedAgent:
     ending: Mapping[str, Pod]
 
     def has(self, node: str, uid: str) -> bool:
-        """Whether this very pod is there and nobody has deleted it."""
+        """Whether the pod with this uid exists and is not being deleted."""
         pod = self.pods.get(node)
         return pod is not None and pod.metadata.uid == uid
 
 
 async def see(api: Api, namespace: str, name: str) -> ObservedAgent:
-    """Look at everything once."""
+    """Read all of it once."""
     nodes = {node.name: node for node in await api.all(NODES)}
     try:
         one = await api.get(DAEMON_SETS, name, namespace)
@@ -95,7 +95,7 @@ def foreign(state: Rollout, now: DaemonSet | None) -> str:
 
 
 def _by(now: DaemonSet) -> str:
-    """Who changed it last, as far as the server tells."""
+    """Who changed it last, as far as managedFields say."""
     fields = [one for one in now.metadata.managed_fields or [] if not one.subresource and one.time]
     last = max(fields, key=lambda one: one.time, default=None)
     return f" by {clean(last.manager, _LONGEST)} at {clean(last.time, _LONGEST)}" if last is not None else ""

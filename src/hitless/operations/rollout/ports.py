@@ -20,7 +20,7 @@ RESUME = "go on with hitless rollout resume"
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a node's pods felt. ``clean``: nothing was lost in what was measured."""
+    """What was measured on a node. ``clean``: nothing was lost."""
 
     verdict: VerdictName
     attempted: int = 0
@@ -42,7 +42,7 @@ class StepProber(Protocol):
         """Probe, work, probe again. ``unseen``: the restart itself was before this measurement."""
 
     async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, StepOutcome] | None:
-        """What the pods of a driver that died saw, which probed on without it; None where they are gone."""
+        """What the pods of a driver that died measured; they go on without it. None where they are gone."""
 
 
 async def _nobody(_: Sequence[str]) -> str:
@@ -55,9 +55,9 @@ async def _unheard(_: Sequence[NodeTurn]) -> None:
 
 @dataclass
 class DriverContext:
-    """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``others``: who
-    else is at work on them, or empty; ``announce``: tells the cluster what a step came to; ``most``: stop after so many
-    steps (0: never)."""
+    """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``others``: which
+    other drills use them, or empty; ``announce``: called with the finished turns of a step; ``most``: stop after so
+    many steps (0: never)."""
 
     api: Api
     agent: AgentPods
@@ -72,10 +72,10 @@ class DriverContext:
 
     @property
     def state(self) -> Rollout:
-        """What is written down."""
+        """The recorded state."""
         return self.record.state
 
 
 def now() -> str:
-    """This instant, for people."""
+    """The current time, for the record."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,6 +1,6 @@
 """The probe pods and the plan that a rollout's steps are measured with. Pure.
 
-Everything comes from the recorded choices and from the cluster, so that whoever continues a rollout measures it in
+Everything comes from the recorded choices and from the cluster, so that every driver of a rollout measures in
 the same way. Next stage: ``step_drill``.
 """
 
@@ -24,7 +24,7 @@ _STREAMS = 4
 
 
 def own_far_end(choices: RolloutChoices) -> bool:
-    """Whether a far end of ours stands on a node of the cluster."""
+    """Whether a far end of ours runs on a node of the cluster."""
     return not choices.to or "node" in choices.to
 
 

@@ -1,4 +1,4 @@
-"""The one ConfigMap that a rollout is written down in: who drives it, what was done, and a sign of life.
+"""The one ConfigMap that records a rollout: who drives it, what was done, and a sign of life.
 
 Problem: a driver dies at any step, two operators begin at once, and an old driver wakes up after another took over.
 Promise: there is one record for a cluster, ``kube-system/hitless-rollout``, so that two rollouts never meet; every
@@ -46,7 +46,7 @@ class StoredRollout:
 
     @property
     def driver(self) -> str:
-        """Who drives it, or who did last, in its own words."""
+        """Who drives it, or who did last, as that driver wrote it."""
         return clean((self.map.data or {}).get("driver", "somebody"), _LONGEST)
 
 
@@ -64,8 +64,8 @@ async def look(api: Api) -> StoredRollout | None:
 async def life(
     api: Api, found: StoredRollout, within: float = heartbeat.GLANCE, *, tell: Callable[[str], None] = lambda _: None
 ) -> tuple[heartbeat.Life, str]:
-    """Whether its driver is at work, and by what that is known; watches it for ``within`` seconds where nothing else
-    tells, which ``tell`` is told."""
+    """Whether its driver is active, and how that is known; where nothing else shows it, the heartbeat is watched for
+    ``within`` seconds, which ``tell`` reports."""
     if not found.state.driver:
         return "dead", "no process drives it"
     match heartbeat.here(found.map):
@@ -94,7 +94,7 @@ def document(state: Rollout, write: str = "") -> Document:
 
 
 class RolloutRecord:
-    """The record while this process drives. ``lost`` is set when somebody else took it."""
+    """The record while this process drives. ``lost`` is set when another driver took it."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -108,7 +108,7 @@ class RolloutRecord:
 
     @property
     def state(self) -> Rollout:
-        """What is written down."""
+        """The recorded state."""
         assert self._state is not None, "nothing was claimed"
         return self._state
 
@@ -151,7 +151,7 @@ class RolloutRecord:
     async def write(self, change: Callable[[Rollout], Rollout]) -> None:
         """Write down what ``change`` makes of the state; ``Displaced`` when somebody else has it by now.
 
-        Once begun it is brought to its end, also when the driver is told to end meanwhile: what is written is known.
+        A write that has begun is finished even when the driver is cancelled meanwhile, so that its outcome is known.
         """
         task = asyncio.create_task(self._write(change))
         await asyncio.shield(task)
@@ -184,7 +184,7 @@ class RolloutRecord:
         raise ApiError(f"{WHERE} is changed by others all the time: nothing can be written down", status=409)
 
     async def _conflict(self, error: ApiError) -> ConfigMap:
-        """What is there after a refusal; raises what is no conflict."""
+        """The ConfigMap after a conflict; raises other errors."""
         if error.status == 404:
             self.lost = Displaced(
                 f"somebody deleted {WHERE}: what was done is not written down any more, and nothing more is done; "
@@ -196,7 +196,7 @@ class RolloutRecord:
         return await self._api.get(CONFIG_MAPS, NAME, PLACE)
 
     def _same(self, there: ConfigMap, state: str) -> bool:
-        """Whether it is ours still, and only something else of it was changed (a label, an annotation)."""
+        """Whether it is still ours, and only another part of it was changed (a label, an annotation)."""
         data = there.data or {}
         mine = data.get(_WRITE, "").partition(" ")[0] == self._token and data.get(_STATE) == state
         if mine:
@@ -209,7 +209,7 @@ class RolloutRecord:
 
     @asynccontextmanager
     async def alive(self, cut_off: Callable[[HitlessError], None]) -> AsyncIterator[None]:
-        """Give signs of life; ``cut_off`` is told when somebody else took the record."""
+        """Give signs of life; ``cut_off`` is called when another driver took the record."""
         task = asyncio.create_task(self._beats(cut_off))
         try:
             yield
@@ -243,7 +243,7 @@ class RolloutRecord:
         self._version = done.metadata.resource_version
 
     async def release(self, stopped: str) -> None:
-        """Nobody drives it any more; ``stopped`` says why."""
+        """Record that it is not driven any more; ``stopped`` says why."""
 
         def released(state: Rollout) -> Rollout:
             state = msgspec.structs.replace(state, driver="", stopped=stopped)

@@ -1,8 +1,8 @@
-"""What a rollout makes, calls and needs, in words and as RBAC objects. Pure.
+"""The objects, calls and permissions of a rollout, for users and as RBAC objects. Pure.
 
-Problem: who runs a cluster must read what will be done, and grant exactly that. Promise: the rights are those of its
-drills (``cluster.rehearsal``) and those of the rollout itself, no more: a test runs a rollout with them and nothing
-else, and asks for rules that nothing used. Next stage: a person.
+Problem: administrators must be able to read what will be done, and to grant exactly that. Promise: the rights are those
+of its drills (``cluster.rehearsal``) and those of the rollout itself, no more: a test runs a rollout with them and
+nothing else, and fails on rules that nothing used.
 """
 
 from __future__ import annotations

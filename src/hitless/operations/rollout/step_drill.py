@@ -3,7 +3,7 @@
 Problem: that an agent became ready does not show what pods lost. Promise: the same watch, probe, controls and verdict
 as in ``hitless drill --cluster``: a probe before (the baseline), the restart under load, the bake time after it; each
 step has its own log and reports, and each of its nodes its own verdict. What the drill creates is removed at the end
-of the step. A driver's pods probe on when it dies: whoever goes on hears them from their first line on, so that the
+of the step. A driver's pods go on when it dies: the next driver reads their streams from the first line, so that the
 restart is measured all the same. Next stage: ``driver``.
 """
 
@@ -43,7 +43,7 @@ UNSEEN = "the agent was restarted before this record begins: what that cost was 
 
 @dataclass
 class DrillProber:
-    """Steps of one rollout. ``folder`` gives the place of a step's log; ``done`` is told its story and verdict."""
+    """Steps of one rollout. ``folder`` gives the folder of a step's log; ``done`` takes its record and verdict."""
 
     api: Api
     survey: Survey
@@ -57,7 +57,7 @@ class DrillProber:
     origin: Origin | None = None
     observer: Callable[[e.Event], None] = lambda _: None
     former: list[str] = field(default_factory=list)
-    """Drills of drivers that died: what is left of them goes before pods are made."""
+    """Drills of drivers that died: their objects are removed before pods are created."""
 
     async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, StepOutcome]:
         """Probe, work, probe again."""
@@ -65,7 +65,7 @@ class DrillProber:
         return await self._measured(self._target(nodes, self.pods, self.places), work, self.plan, unseen=unseen)
 
     async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, StepOutcome] | None:
-        """Hear what the pods of a driver that died saw, from their first line on; None where they are gone."""
+        """Read the streams of a dead driver's pods from their first line; None where they are gone."""
         pods = replace(self.pods, identity=drill)
         if not await self._running(pods, nodes):
             return None
@@ -130,7 +130,7 @@ def _outcome(told: RecordedDrill, node: str) -> StepOutcome:
 
 @dataclass
 class _Worked:
-    """A target whose restarts are the rollout's own work."""
+    """A target whose restart is the rollout's own deletion of pods."""
 
     inner: ClusterTarget
     work: Work

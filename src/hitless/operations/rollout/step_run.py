@@ -52,7 +52,7 @@ async def against(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
 
 
 def _unready(state: Rollout, seen: ObservedAgent, names: Sequence[str]) -> str:
-    """An agent that is not well is no ground for a measurement; an undo is there to mend just that."""
+    """An agent that is not ready would spoil the measurement; an undo, which repairs that, goes on."""
     if state.direction == "undo":
         return ""
     for name in names:
@@ -71,11 +71,11 @@ async def _budget(context: DriverContext, seen: ObservedAgent, pods: int) -> str
 
 
 async def take(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
-    """One step, from what is seen; why the rollout stops after it, or empty."""
+    """One step; returns why the rollout stops after it, or empty."""
     seen = await see(crew.api, crew.state.namespace, crew.state.name)
     late = [one for one in step if one.course == "restarting" and not seen.has(one.node, one.uid)]
     ailing = [one for one in step if (pod := seen.pods.get(one.node)) is not None and not pod.ready]
-    # those whose restart nobody measured, and those that cannot be measured before it, are done by themselves
+    # those that were restarted unmeasured, and those that cannot be measured before it, get a step of their own
     unseen = late or ailing
     chosen = [one for one in step if one in unseen] if unseen else list(step)
     work = _Restart(crew, chosen, seen)
@@ -106,7 +106,7 @@ async def take(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
 async def _rejoined(
     crew: DriverContext, step: Sequence[NodeTurn], nodes: Sequence[Node]
 ) -> Mapping[str, StepOutcome] | None:
-    """What the pods of the driver that restarted these nodes saw of it; None where they cannot tell."""
+    """What the pods of the driver that restarted these nodes measured; None where that is not known."""
     drills = {one.drill for one in step}
     if len(drills) != 1 or "" in drills:
         return None
@@ -133,7 +133,7 @@ async def _not_back(crew: DriverContext, work: _Restart) -> str:
 async def _judged(
     crew: DriverContext, step: Sequence[NodeTurn], outcomes: Mapping[str, StepOutcome], *, unseen: bool
 ) -> str:
-    """Write down what the nodes felt; why the rollout stops, or empty."""
+    """Record the outcomes; returns why the rollout stops, or empty."""
     turns = []
     for one in step:
         outcome = outcomes.get(one.node, StepOutcome("inconclusive", reasons=("nothing was measured",), clean=False))
@@ -176,7 +176,7 @@ def _with_lines(state: Rollout, turns: Sequence[NodeTurn]) -> Rollout:
 
 @dataclass
 class _Nothing:
-    """Tells that the agents are ready again: they were restarted before."""
+    """Reports that the agents are ready again: they were restarted before."""
 
     step: Sequence[NodeTurn]
 
@@ -190,7 +190,7 @@ class _Nothing:
 
 @dataclass
 class _Restart:
-    """Writes down which pods go, deletes them, and waits until others are ready in their place."""
+    """Records which pods will be deleted, deletes them, and waits until their replacements are ready."""
 
     crew: DriverContext
     step: Sequence[NodeTurn]
@@ -236,7 +236,7 @@ class _Restart:
         return msgspec.structs.replace(turn, course="restarting", pod=pod.name, uid=uid, drill=drill, reason="")
 
     async def _look_at(self, state: Rollout) -> None:
-        """Why they are not back, in the kubelet's words; or that they came back with another revision."""
+        """Add the kubelet's message for pods that are not ready; find pods that came back with another revision."""
         seen = await see(self.crew.api, state.namespace, state.name)
         for one in self.step:
             pod = seen.pods.get(one.node)
@@ -248,5 +248,5 @@ class _Restart:
 
 
 def _pod(turn: NodeTurn, namespace: str) -> Pod:
-    """The pod that goes, as far as it matters."""
+    """The pod that is deleted, with the fields that matter."""
     return Pod(metadata=Meta(name=turn.pod, namespace=namespace, uid=turn.uid), spec=PodSpec(node_name=turn.node))

@@ -1,8 +1,8 @@
-"""What is written down of a rollout: frozen values, and the one text form that they have in the cluster. Pure.
+"""The recorded state of a rollout: frozen values, and their one text form in the cluster. Pure.
 
 Problem: a driver may die at every step, another operator goes on, and a state that somebody edited must not restart a
-node twice. Promise: ``read`` takes a state whole or refuses it with the field; what a node's turn came to is one word;
-the state is small enough for one ConfigMap. Never: knowledge that is not in here. Next stage: ``record``.
+node twice. Promise: ``read`` accepts a state whole or refuses it with the field; the state is small enough for one
+ConfigMap, and holds everything that a driver needs to continue. Next stage: ``record``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ with the new revision, so that nothing had to be restarted; kept: an undo found 
 
 
 UNTOUCHED = frozenset({"left", "joined", "kept"})
-"""Turns of which no verdict is asked: nothing was restarted, and nothing had to be."""
+"""Turns without a verdict: nothing was restarted, and nothing had to be."""
 
 
 class RolloutChange(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class RolloutChange(msgspec.Struct, frozen=True):
 
 
 class RolloutChoices(msgspec.Struct, frozen=True, kw_only=True):
-    """How: whoever goes on with it does it in the same way. Times are seconds."""
+    """The recorded options, so that every driver continues in the same way. Times are in seconds."""
 
     width: int = 1
     zones: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class RolloutChoices(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node's turn. ``pod`` and ``uid`` are those of the one pod that is deleted; ``drill``: whose pods measure it
-    meanwhile; ``unseen``: it was restarted while nobody measured."""
+    meanwhile; ``unseen``: it was restarted while nothing measured it."""
 
     node: str
     zone: str = ""
@@ -106,7 +106,7 @@ class NodeTurn(msgspec.Struct, frozen=True, omit_defaults=True):
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout, whole. ``strategy``: the updateStrategy that the DaemonSet had and gets back, None where it is not
     touched; ``generation``: the DaemonSet's as we left it; ``before`` and ``target`` are revisions' hashes (empty: any
-    pod will do); ``driver`` is empty when nobody drives; ``stopped`` says why nobody does."""
+    pod will do); ``driver`` is empty while it is not driven; ``stopped`` says why."""
 
     schema: int = SCHEMA
     identity: str
@@ -133,12 +133,12 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def agent(self) -> str:
-        """The DaemonSet, as people name it."""
+        """The DaemonSet as NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
 
     @property
     def replaces(self) -> bool:
-        """Whether the DaemonSet's template is changed, so that its controller must keep its hands off the pods."""
+        """Whether the DaemonSet's template is changed, so that its controller must not replace the pods."""
         return self.change.patch is not None
 
     def turned(self, turns: Iterable[NodeTurn]) -> Rollout:
@@ -164,7 +164,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verdict(turns: Sequence[NodeTurn]) -> VerdictName:
-    """What the whole came to: a loss of one node is a loss; only all nodes measured, and nothing lost, is a pass."""
+    """The verdict of the whole: one node's failure is a failure; a pass needs a pass of every node."""
     if any(one.verdict == "fail" for one in turns):
         return "fail"
     counted = [one for one in turns if one.course not in UNTOUCHED]

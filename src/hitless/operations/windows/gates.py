@@ -1,7 +1,7 @@
-"""May something begin now? Asked with the wall clock, each time anew.
+"""Decides whether something may begin now, by the wall clock at each call.
 
 Promise: ``Gate.refusal`` says why nothing may begin at this instant, or "": it trusts no timer, so that a clock that
-jumps, forwards or back, and a machine that slept are believed at once. What it knows of a stretch of time is kept for
+jumps, forwards or back, and a machine that slept are noticed at once. What it knows of a stretch of time is kept for
 that stretch alone. ``wait`` sleeps in short pieces for the same reason.
 """
 

@@ -1,8 +1,8 @@
 """When windows are open: the instants, for every question. Pure.
 
-Promise: a start inside a freeze opens nothing, and a window ends where a freeze begins: nobody who reads "closed on
-these days" meets an open window on one. ``WindowSchedule.state`` is true until the instant that it names and no longer;
-between two instants that it names nothing changes. Everything is bounded by ``AHEAD``.
+Promise: a start inside a freeze opens nothing, and a window ends where a freeze begins: so "closed on these days" holds
+for the whole of each day. ``WindowSchedule.state`` is true until the instant that it names and no longer; between two
+instants that it names nothing changes. Everything is bounded by ``AHEAD``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _UNTIL = re.compile(r"([0-9]{8})(?:T([0-9]{6})(Z?))?")
 _LONGEST = 1000
 _MOST_OF_COUNT = 10_000
 _BACK = {"YEARLY": 366 * 2, "MONTHLY": 62, "WEEKLY": 14, "DAILY": 2, "HOURLY": 2}
-"""Days before what is asked for at which a rule that may begin anywhere is begun."""
+"""Days before the requested time at which a rule without a start is begun."""
 _STEPS = {"WEEKLY": timedelta(weeks=1), "DAILY": timedelta(days=1), "HOURLY": timedelta(hours=1)}
 """Frequencies of one length in local time: a start can be moved by whole intervals."""
 
@@ -72,7 +72,7 @@ class RecurrenceRule:
         return True
 
     def _begin(self, first: datetime) -> datetime:
-        """Where dateutil is told to begin, so that it gives everything from ``first`` on."""
+        """The start to give to dateutil, so that it yields everything from ``first`` on."""
         if self.start is None:
             return datetime.combine(first.date() - timedelta(days=_BACK[self.frequency]), time())
         step = _STEPS.get(self.frequency)

@@ -1,4 +1,4 @@
-"""Selectors of nodes by their labels, as people write them. Pure.
+"""Reads selectors of nodes by their labels. Pure.
 
 Promise: a selector is KEY=VALUE or KEY, separated by commas, all of which a node must have; what is none is refused
 with its place, never taken for one that fits every node. Next stage: ``reading``.

@@ -1,4 +1,4 @@
-"""Times and durations as people write them, read and written.
+"""Reads and writes instants and durations.
 
 Promise: ``length`` reads ``2h``, ``90m``, ``1h30m``, ``1d``; ``moment`` reads an instant with its offset (RFC 3339);
 ``utc`` and ``span`` write them. Whatever else is given is refused with ``InputError``. Pure.
@@ -63,7 +63,7 @@ def utc(seconds: int) -> str:
 
 
 def span(seconds: int) -> str:
-    """``1h30m``, ``2d``; what is long is told without its seconds."""
+    """``1h30m``, ``2d``; without seconds from an hour on."""
     if seconds >= 3600:
         seconds -= seconds % 60
     parts = []

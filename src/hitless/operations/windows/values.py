@@ -1,4 +1,4 @@
-"""What a file of maintenance windows says: frozen values. Pure.
+"""The content of a file of maintenance windows: frozen values. Pure.
 
 Times of a recurrence are local ones (naive datetimes in the window's zone); ``zones`` makes instants of them. Instants
 are whole Unix seconds. Next stage: ``openings``.
@@ -25,7 +25,7 @@ class Recurrence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing opens, for a reason that people are told; ``until`` an instant, or until somebody takes it out."""
+    """Nothing opens, for a reason that is shown; ``until`` an instant, else until it is removed from the file."""
 
     reason: str
     until: int | None = None
@@ -87,7 +87,7 @@ def _named(patterns: tuple[str, ...], names: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A whole file; ``source`` is its name for people, ``sha256`` tells its content."""
+    """A whole file; ``source`` is its name in messages, ``sha256`` the hash of its content."""
 
     entries: tuple[Window, ...]
     source: str

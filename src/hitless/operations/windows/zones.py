@@ -23,7 +23,7 @@ def zone(name: object, *, where: str) -> ZoneInfo:
     """The zone of this name; raises ``InputError``."""
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isascii() or not name.isprintable():
         raise InputError(f"{shown(name)} is not a time zone", where=where, expected=_EXPECTED)
-    if name in ("localtime", "posixrules", "Factory"):  # what this machine is set to is no zone of the file
+    if name in ("localtime", "posixrules", "Factory"):  # this machine's own setting would mean another zone elsewhere
         raise InputError(f"{name} is not a zone that means the same everywhere", where=where, expected=_EXPECTED)
     try:
         return ZoneInfo(name)
