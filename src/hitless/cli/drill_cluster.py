@@ -37,7 +37,7 @@ Allow = Callable[[Mapping[str, Mapping[str, str]], Choices], Permit]
 
 
 class _AtTerminal:
-    """``hitless.cluster.preparation.People``."""
+    """``hitless.cluster.preparation.Operator``."""
 
     def __init__(self, allow: Allow) -> None:
         self.allow = allow

@@ -2,8 +2,8 @@
 
 Problem: after a crash everything of a drill must be removed, and nothing of a running one. Promise: objects are found
 by their label and grouped by drill; a drill is dead when its driver is known to be gone, when it gave no sign of life
-for ``heartbeat.LOOK`` seconds, or when all its pods have ended; what is removed is exactly what was listed, by uid. Looking
-changes nothing. Next stage: ``hitless.cli.drill_cleanup``.
+for ``heartbeat.LOOK`` seconds, or when all its pods have ended; what is removed is exactly what was listed, by uid.
+Looking changes nothing. Next stage: ``hitless.cli.drill_cleanup``.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ async def _register(api: Api) -> Mapping[str, registry.RegisteredDrill]:
 def _at_once(drill: Drill) -> Drill:
     """What is known without waiting."""
     local = {heartbeat.here(one) for one in drill.owners}
-    local |= {heartbeat.of_process(drill.entry.process)} if drill.entry is not None else set()
+    if not local and drill.entry is not None:
+        local = {heartbeat.of_process(drill.entry.process)}
     if "alive" in local:
         return replace(drill, life="alive", why="its process runs on this machine")
     if "dead" in local:

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.cluster.clusters import canal, client, cluster, until
 
 from hitless.cli.rollout_looks import under_way
-from hitless.cluster import manifests, rehearsal, schedule
+from hitless.cluster import manifests, other_drills, registry, rehearsal, schedule
 from hitless.cluster.manifests import PodOptions
 from hitless.cluster.pods import sweep
 from hitless.cluster.target import Abort, ClusterTarget, placed
@@ -157,8 +157,14 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
         survey = await look(api)
         documents = rehearsal.grants(pods, survey, restart)
         fake.api.rights = Rights(rules_of(documents))
-        assert await under_way(api, print) == []  # the command asks first whether a rollout is
-        done = await drill(fake, api, tmp_path, restart=restart, pods=pods)
+        # as the command does before it makes anything
+        nodes = choose(survey, ["node-1"], None, "")
+        mine = other_drills.registration(pods.namespace, survey, nodes, restart, own_far_end=True)
+        assert await other_drills.in_the_way(api, mine, tell=pytest.fail) == ({}, set())
+        assert await under_way(api, print) == []
+        async with registry.entered(api, "d1", mine, warn=pytest.fail) as others:
+            assert others == {}
+            done = await drill(fake, api, tmp_path, restart=restart, pods=pods)
         whole(done)
         assert fake.api.rights.denied == []
         assert [str(rule) for rule in fake.api.rights.unused] == []
