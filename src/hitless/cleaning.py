@@ -1,12 +1,12 @@
-r"""Text of strangers, made fit for people: the one door that it passes.
+r"""Making foreign text safe to display.
 
-Problem: a process's name, a chain's, a node's or an agent's is chosen by somebody else. On a terminal its control
-characters move the cursor, set the title and the clipboard; a line break in it forges a line of a report; characters
-that turn the direction of writing hide what it says; XML with a control character is no XML. Promise: ``clean`` gives
-one line without any of these, each shown as Python spells it (``\x1b``, ``\u202e``), and of bounded length; ``cleaned``
-does so to every text in a value; ``for_terminal`` lets through what the program's own drawing needs and is put before
-standard output and error whole, so that nothing is forgotten; ``in_json`` spells them in JSON's own way, which changes
-no value. Machines (JSON, the event log, the journal) get values as they are.
+Problem: the names of processes, chains, nodes and agents are chosen by others. On a terminal their control characters
+move the cursor, set the title and the clipboard; a line break forges a line of a report; characters that change the
+writing direction hide text; XML with a control character is invalid. Promise: ``clean`` gives one line without any of
+these, each shown as Python writes it (``\x1b``, ``\u202e``), and of bounded length; ``cleaned`` does so for every text
+in a value; ``for_terminal`` keeps what the program's own drawing needs, and is applied to all of standard output and
+error, so that nothing is forgotten; ``in_json`` uses JSON's own escapes, which change no value. Machines (JSON, the
+event log, the journal) get unchanged values.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _spelt(one: str) -> str:
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
-    """One line that does nothing but stand there, of at most ``longest`` characters."""
+    """One line without control characters, of at most ``longest`` characters."""
     cut = text[: longest + 1]  # whatever comes behind it does not count, and costs nothing
     if _LINE.search(cut):
         cut = _LINE.sub(lambda found: _SHORT.get(found[0]) or _spelt(found[0]), cut)
@@ -56,17 +56,17 @@ def clean(text: str, longest: int = LONGEST) -> str:
 
 
 def for_terminal(text: str) -> str:
-    """Text as it is on its way to a terminal, with lines and colours, and without anything else that would act."""
+    """Text on its way to a terminal, with line breaks and colours, and without any other control characters."""
     return _DRAWN.sub(lambda found: _spelt(found[1]) if found[1] else found[0], text)
 
 
 def in_json(text: str) -> str:
-    """A JSON document with the same values, in which nothing acts on a terminal (JSON itself asks for C0 only)."""
+    """A JSON document with the same values, without characters that act on a terminal (JSON itself only forbids C0)."""
     return _JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def cleaned(value: _T) -> _T:
-    """The value with every text in it clean, however deep; the very same value where nothing had to be changed."""
+    """The value with every text in it clean, at any depth; the same object if nothing had to be changed."""
     return cast(_T, _cleaned(value))
 
 
@@ -75,7 +75,7 @@ def _cleaned(value: Any) -> Any:
     if kind in _NO_TEXT:
         return value
     if kind is str:
-        # what Python calls printable has none of the characters in question: nearly every text ends here
+        # printable text, in Python's sense, has none of these characters: this is the usual case
         return value if len(value) <= LONGEST and value.isprintable() else clean(value)
     if isinstance(value, list | tuple):
         items = [_cleaned(one) for one in value]
@@ -86,7 +86,7 @@ def _cleaned(value: Any) -> Any:
         pairs = [(_cleaned(key), _cleaned(one)) for key, one in value.items()]
         same = all(key is old and one is value[old] for (key, one), old in zip(pairs, value, strict=True))
         return value if same else dict(pairs)
-    # msgspec's structs and dataclasses; neither is imported for this: a daemon's start pays for imports
+    # msgspec's structs and dataclasses, without importing either: imports delay a daemon's start
     fields = getattr(kind, "__dataclass_fields__", {})
     names = getattr(kind, "__struct_fields__", None) or [name for name, each in fields.items() if each.init]
     values = {name: getattr(value, name) for name in names}

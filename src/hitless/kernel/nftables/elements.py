@@ -280,17 +280,19 @@ class SetElements:
             for part, value in known:
                 place = (part.start, part.stop)
                 if place not in zone:
-                    zone[place] = self._zone(block, part)
+                    zone[place] = _zone(block, part, self._size, self.width)
                 low, high = zone[place]
                 if not low <= value <= high:
                     break
             else:
                 yield from self._of_block(at)
 
-    def _zone(self, block: bytes, part: slice) -> tuple[bytes, bytes]:
-        starts, shift = range(0, len(block), self._size), self.width
-        low = min(block[at + part.start : at + part.stop] for at in starts)
-        return low, max(block[at + shift + part.start : at + shift + part.stop] for at in starts)
+
+def _zone(block: bytes, part: slice, size: int, width: int) -> tuple[bytes, bytes]:
+    """The lowest and the highest value of a part of the keys of a block with records of ``size`` bytes."""
+    starts = range(0, len(block), size)
+    low = min(block[at + part.start : at + part.stop] for at in starts)
+    return low, max(block[at + width + part.start : at + width + part.stop] for at in starts)
 
 
 def networks_between(low: bytes, high: bytes) -> tuple[Network, ...]:

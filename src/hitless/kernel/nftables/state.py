@@ -201,6 +201,14 @@ class TableState:
         """The chain or set that a reference means."""
         return self.sets.get(ref.name) if ref.is_set else self.chains.get(ref.name)
 
+    def replace_by_copy(self, ref: ObjectRef) -> ChainState | SetState:
+        """Put a copy of a chain or set in its place, and return it."""
+        if ref.is_set:
+            set_copy = self.sets[ref.name] = self.sets[ref.name].copy()
+            return set_copy
+        chain_copy = self.chains[ref.name] = self.chains[ref.name].copy()
+        return chain_copy
+
     def heads_only(self) -> Iterator[ObjectRef]:
         """The chains and sets of which only the heads are known."""
         yield from (ObjectRef(False, name) for name, chain in self.chains.items() if not chain.kept)

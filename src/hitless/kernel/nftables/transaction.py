@@ -81,17 +81,8 @@ class Transaction:
             self.change(key).count(ref.name, added=added, removed=removed)
         found = self.state.tables[key].find(ref)
         if found is not None and found.kept and (key, ref) not in self._fresh:
-            self._replace(key, ref).drop_content()
+            self.table(*key).replace_by_copy(ref).drop_content()
             self.needs.append((key, ref))
-
-    def _replace(self, key: TableKey, ref: ObjectRef) -> ChainState | SetState:
-        """Put a copy of a chain or set in its place, and return it."""
-        table = self.table(*key)
-        if ref.is_set:
-            table.sets[ref.name] = set_copy = table.sets[ref.name].copy()
-            return set_copy
-        table.chains[ref.name] = copy = table.chains[ref.name].copy()
-        return copy
 
     def _settle(self) -> None:
         """Find what has become of interest; of what was created and is not, keep only the head."""

@@ -57,17 +57,51 @@ _PRIORITIES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-class LegacyChains(Mapping[str, Chain]):
+class _EntryReader:
+    """Reads single entries of a table by their offsets."""
+
+    def __init__(self, entries: Entries, table: str, family: Family) -> None:
+        self._stored, self._table, self._family = entries, table, family
+        self._layout = LAYOUTS[family]
+
+    @property
+    def _entries(self) -> bytes:
+        return self._stored.whole
+
+    def _sizes(self, at: int) -> tuple[int, int]:
+        """target_offset and next_offset of the entry at ``at``, checked."""
+        layout = self._layout
+        if at + layout.head + _TARGET_HEAD > len(self._entries):
+            raise self._broken(at)
+        target, after = struct.unpack_from("=HH", self._entries, at + layout.sizes_at)
+        if target < layout.head or target + _TARGET_HEAD > after or at + after > len(self._entries):
+            raise self._broken(at)
+        return target, after
+
+    def _broken(self, at: int) -> KernelError:
+        return KernelError("decode", f"legacy table {self._table}", reason=f"no whole entry at offset {at}")
+
+    def _head_name(self, at: int, target: int) -> str | None:
+        """The chain name in the entry at ``at``, if it is a chain's head (an ERROR target)."""
+        start = at + target + 2
+        if self._entries[start : start + 6] != b"ERROR\0":
+            return None
+        name = self._entries[at + target + _TARGET_HEAD : at + target + _TARGET_HEAD + _ERROR_NAME]
+        return name.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+    def _extension(self, at: int) -> tuple[str, int]:
+        field = self._entries[at + 2 : at + 31]
+        return field.split(b"\0", 1)[0].decode("ascii", "replace"), self._entries[at + 31]
+
+
+class LegacyChains(_EntryReader, Mapping[str, Chain]):
     """The chains of one table by name."""
 
     def __init__(self, info: Info, entries: Entries, table: str, family: Family) -> None:
         if entries.size != info.size:
             raise KernelError("decode", f"legacy table {table}", reason=f"{entries.size} bytes instead of {info.size}")
+        super().__init__(entries, table, family)
         self._info = info
-        self._stored = entries
-        self._table = table
-        self._family = family
-        self._layout = LAYOUTS[family]
         self._chains: dict[str, Chain] = {}
         self._offsets: dict[str, int] = {}  # the first entry of each user chain
         self._names: dict[int, str] = {}
@@ -190,31 +224,6 @@ class LegacyChains(Mapping[str, Chain]):
 
     # --- entries
 
-    @property
-    def _entries(self) -> bytes:
-        return self._stored.whole
-
-    def _sizes(self, at: int) -> tuple[int, int]:
-        """target_offset and next_offset of the entry at ``at``, checked."""
-        layout = self._layout
-        if at + layout.head + _TARGET_HEAD > len(self._entries):
-            raise self._broken(at)
-        target, after = struct.unpack_from("=HH", self._entries, at + layout.sizes_at)
-        if target < layout.head or target + _TARGET_HEAD > after or at + after > len(self._entries):
-            raise self._broken(at)
-        return target, after
-
-    def _broken(self, at: int) -> KernelError:
-        return KernelError("decode", f"legacy table {self._table}", reason=f"no whole entry at offset {at}")
-
-    def _head_name(self, at: int, target: int) -> str | None:
-        """The chain name in the entry at ``at``, if it is a chain's head (an ERROR target)."""
-        start = at + target + 2
-        if self._entries[start : start + 6] != b"ERROR\0":
-            return None
-        name = self._entries[at + target + _TARGET_HEAD : at + target + _TARGET_HEAD + _ERROR_NAME]
-        return name.split(b"\0", 1)[0].decode("utf-8", "replace")
-
     def _index(self) -> None:
         """Find every user chain by walking all entries once."""
         if self._indexed:
@@ -301,10 +310,6 @@ class LegacyChains(Mapping[str, Chain]):
             cursor += size
         steps += self._target_steps(at, target, after)
         return Rule(tuple(steps))
-
-    def _extension(self, at: int) -> tuple[str, int]:
-        field = self._entries[at + 2 : at + 31]
-        return field.split(b"\0", 1)[0].decode("ascii", "replace"), self._entries[at + 31]
 
     def _target_steps(self, at: int, target: int, after: int) -> tuple[Step, ...]:
         name, revision = self._extension(at + target)

@@ -1,8 +1,8 @@
-"""Conditions of rules: what must hold of a packet for a rule to go on.
+"""Conditions of rules: what must hold of a packet for a rule to match.
 
-Problem and promise are those of ``rules``, whose other half this is; everybody imports them from there. A condition
-that a reader does not understand is ``Opaque``. Each kind is a class that says everything about itself (``base``): how
-it is evaluated, written for people, copied into the kernel, and by what it tells flows and pods apart.
+The other half of ``rules``, which re-exports everything here. A condition that a decoder does not understand is
+``Opaque``. Each kind is a class with everything about it (``base``): its evaluation, its notation for users, its native
+form, and the fields by which it distinguishes flows and pods.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Conditions on the packet's addresses: networks, kinds of addresses, and the way back to the source."""
+"""Conditions on the packet's addresses: networks, address types, and the reverse path."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["AddrType", "Destination", "ReversePath", "Source", "ip_of", "plain"]
 
 
 def ip_of(network: Network) -> str:
-    """nft's word for the family."""
+    """nft's name of the family."""
     return "ip" if network.version == 4 else "ip6"
 
 
 def plain(network: Network) -> str:
-    """The network as nft writes it: an address alone without its length."""
+    """The network as nft writes it: a single address without its length."""
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
@@ -49,7 +49,7 @@ class Source(Match):
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """A translation on the way has changed the source."""
+        """After a translation the source is another one."""
         network = self.network
         if network.version != context.packet.src.version:
             return self.negated
@@ -65,7 +65,7 @@ class Source(Match):
         return self.negated if last < low or high < first else None
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """An option of the rule's head."""
+        """An option in the rule's head."""
         return "", f"{'! ' if self.negated else ''}-s {self.network}"
 
     def nft(self, protocol: int) -> str:
@@ -96,13 +96,13 @@ class Destination(Match):
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """Which of the node's own addresses an answer goes to may not be known."""
+        """A reply may go to an address of the node that is not known."""
         if destination_unknown(context):
             return None
         return (context.packet.dst in self.network) is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """An option of the rule's head."""
+        """An option in the rule's head."""
         return "", f"{'! ' if self.negated else ''}-d {self.network}"
 
     def nft(self, protocol: int) -> str:
@@ -114,7 +114,7 @@ class Destination(Match):
         return Distinctions((self.network,))
 
     def distinguishes_pods(self) -> Distinctions:
-        """By the network: an answer goes to the pod."""
+        """By the network: a reply goes to the pod."""
         return Distinctions((self.network,))
 
     def native(self, version: int) -> list[Form]:
@@ -135,7 +135,7 @@ class AddrType(Match):
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """A forwarded packet's addresses are neither the node's own nor broadcast: the kernel would deliver or refuse
+        """A forwarded packet's addresses are neither the node's own nor broadcast: the kernel would deliver or drop
         it."""
         packet = context.packet
         if self.direction == "src" and context.translated:
@@ -145,7 +145,7 @@ class AddrType(Match):
             kind = "LOCAL"
         matched = kind in self.types
         if packet.family is Family.IPV6 and len(self.types) > 1:
-            # xt_addrtype's IPv6 side (match_type6) wants all of several types at once, nft's fib one of them.
+            # For IPv6, xt_addrtype (match_type6) requires all of several types at once, nft's fib one of them.
             every = self.types == {kind}
             if every is not matched:
                 return None
@@ -156,7 +156,7 @@ class AddrType(Match):
         return "addrtype", f"{'! ' if self.negated else ''}--{self.direction}-type {','.join(sorted(self.types))}"
 
     def nft(self, protocol: int) -> str:
-        """A question to the routing table."""
+        """A lookup in the routing table."""
         types = nft_list(sorted(name.lower() for name in self.types))
         return f"fib {self.direction[0]}addr type {'!= ' if self.negated else ''}{types}"
 
@@ -169,7 +169,7 @@ class AddrType(Match):
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """One type only: the kernel gives one."""
+        """Only for a single type, because the kernel returns one."""
         (name,) = self.types if len(self.types) == 1 else ("several types",)
         if name not in _NUMBERS or self.direction not in ("src", "dst"):
             raise Inexact(f"address type {', '.join(sorted(self.types))}")
@@ -179,13 +179,13 @@ class AddrType(Match):
 
 @dataclass(frozen=True, slots=True)
 class ReversePath(Match):
-    """The route back to the source leads out by the interface that the packet came by (xtables' rpfilter; nft's
-    ``fib saddr . iif oif exists``)."""
+    """The route to the source uses the interface by which the packet came in (xtables' rpfilter; nft's ``fib saddr .
+    iif oif exists``)."""
 
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """A witness is a pod's own packet: it comes by the interface that leads to its address. After a translation the
+        """A witness is a pod's packet, which comes in by the interface that leads to the pod. After a translation the
         source is the node's."""
         return None if context.translated else not self.negated
 
@@ -194,7 +194,7 @@ class ReversePath(Match):
         return "rpfilter", "--invert" if self.negated else ""
 
     def nft(self, protocol: int) -> str:
-        """A question to the routing table."""
+        """A lookup in the routing table."""
         return f"fib saddr . iif oif {'missing' if self.negated else 'exists'}"
 
     def distinguishes_flows(self) -> Distinctions:
@@ -202,9 +202,9 @@ class ReversePath(Match):
         return ALONE
 
     def distinguishes_pods(self) -> Distinctions:
-        """A pod's packet comes by the interface that leads to the pod."""
+        """A pod's packet comes in by the interface that leads to the pod."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """The two tools' answers differ for addresses of the node."""
+        """The two tools' results differ for addresses of the node."""
         raise self.inexact()

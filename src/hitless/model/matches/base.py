@@ -1,10 +1,10 @@
-"""What every kind of condition says of itself.
+"""The interface of every kind of condition.
 
-Problem: a condition is evaluated, written for people, copied into the kernel, and used to group flows and pods; a kind
-that is forgotten in one of these places merges flows that differ, and the wrong ones are freed. Promise: ``Match`` is
-the base class of all kinds, and each of its abstract methods must be written for a new kind: the type checker refuses
-to construct one that lacks an answer. Reading a kind from the kernel is the decoders' (``kernel/nftables/fields``,
-``kernel/xtables/matches``). Next stage: the modules beside this one, a family of kinds each.
+Problem: a condition is evaluated, shown to users, copied into the kernel, and used to group flows and pods; a kind that
+is forgotten in one of these places merges flows that differ, and the wrong ones are freed. Promise: ``Match`` is the
+base class of all kinds, and each of its abstract methods must be written for a new kind: the type checker refuses to
+construct one without them. Reading a kind from the kernel is done by the decoders (``kernel/nftables/fields``,
+``kernel/xtables/matches``). Next stage: the modules beside this one, with one family of kinds each.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ __all__ = [
 ]
 
 Possible = tuple[tuple[int, int], ...]
-"""The closed ranges that a value lies in."""
+"""The closed ranges in which a value lies."""
 
 
 class Inexact(HitlessError):
-    """A step that has no exact form in native nf_tables expressions."""
+    """A step has no exact form in native nf_tables expressions."""
 
 
 class Members(Protocol):
-    """The addresses of a set that is too large to be spelt out in a rule: asked one by one, quickly."""
+    """The addresses of a set that is too large to be spelt out in a rule; lookups are quick."""
 
     def covers(self, address: Address) -> bool:
         """Whether the address is in the set."""
 
     def networks(self) -> Iterator[Network]:
-        """All of them, one after the other."""
+        """All of them."""
 
     def __len__(self) -> int:
         """How many elements it has."""
 
 
 class PacketState(Protocol):
-    """What a packet is like by now (``semantics.walk_state``): marks, and the bits of them that are not known."""
+    """The state of a packet on its path (``semantics.walk_state``): marks, and the bits of them that are not known."""
 
     @property
     def mark(self) -> int:
@@ -64,7 +64,7 @@ class PacketState(Protocol):
 
     @property
     def unknown(self) -> int:
-        """The bits of it that are not known."""
+        """The bits of the mark that are not known."""
 
     @property
     def ct_mark(self) -> int:
@@ -72,7 +72,7 @@ class PacketState(Protocol):
 
     @property
     def ct_unknown(self) -> int:
-        """The bits of it that are not known."""
+        """The bits of the connection's mark that are not known."""
 
     @property
     def ct_state(self) -> str:
@@ -80,7 +80,7 @@ class PacketState(Protocol):
 
     @property
     def touched(self) -> frozenset[str]:
-        """Properties and sets that a rule on the way has changed."""
+        """Properties and sets that a rule on the path has changed."""
 
     @property
     def connected(self) -> bool:
@@ -88,7 +88,7 @@ class PacketState(Protocol):
 
 
 class MatchContext(Protocol):
-    """What a condition may look at (``semantics.contexts``): the packet, what it is like by now, and the node."""
+    """What a condition may depend on (``semantics.contexts``): the packet, its state by now, and the node."""
 
     @property
     def packet(self) -> Packet:
@@ -96,31 +96,32 @@ class MatchContext(Protocol):
 
     @property
     def state(self) -> PacketState:
-        """What it is like by now."""
+        """Its state by now."""
 
     @property
     def hook(self) -> str:
-        """Where it is."""
+        """The hook that the packet is at."""
 
     @property
     def node(self) -> Surroundings | None:
-        """Who answers for the node; ``None``: nobody."""
+        """Lookups on the node; ``None``: not available."""
 
     @property
     def translated(self) -> bool:
-        """Whether the flow has been given a source translation."""
+        """Whether the flow's source has been translated."""
 
     def sources(self) -> tuple[Address, Address] | None:
         """The first and the last address that the packet's source may be."""
 
     def possible(self, name: str) -> Possible | None:
-        """The ranges that a property's value lies in; none: there is no such thing; ``None``: anything is possible."""
+        """The ranges in which a property's value lies; none: the packet does not have it; ``None``: any value is
+        possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distinctions:
-    """By what a condition tells packets apart: it says the same of two that agree in all of this. ``alone``: perhaps by
-    anything, so that it must be asked of each."""
+    """The fields by which a condition distinguishes packets: it has the same result for two that agree in all of them.
+    ``alone``: perhaps by anything, so that it must be evaluated for each packet."""
 
     networks: tuple[Network, ...] = ()
     members: tuple[Members, ...] = ()
@@ -131,14 +132,14 @@ class Distinctions:
     alone: bool = False
 
     @staticmethod
-    def of(tellings: Iterable[Distinctions]) -> Distinctions:
-        """By all of these together."""
-        every = tuple(tellings)
+    def of(several: Iterable[Distinctions]) -> Distinctions:
+        """All of these together."""
+        all_of = tuple(several)
         return Distinctions(
-            tuple(network for each in every for network in each.networks),
-            tuple(members for each in every for members in each.members),
-            tuple(name for each in every for name in each.interfaces),
-            *(any(getattr(each, name) for each in every) for name in ("protocol", "sport", "dport", "alone")),
+            tuple(network for each in all_of for network in each.networks),
+            tuple(members for each in all_of for members in each.members),
+            tuple(name for each in all_of for name in each.interfaces),
+            *(any(getattr(each, name) for each in all_of) for name in ("protocol", "sport", "dport", "alone")),
         )
 
 
@@ -147,61 +148,61 @@ ALONE = Distinctions(protocol=True, sport=True, dport=True, alone=True)
 
 
 class Match:
-    """A kind of condition. No metaclass: the evaluator asks ``isinstance`` for every rule."""
+    """A kind of condition. Without a metaclass, because the evaluator uses ``isinstance`` for every rule."""
 
     __slots__ = ()
 
     names_protocol: ClassVar[bool] = False
-    """Whether nft's words for it name the protocol ("tcp dport"), so that it is not said twice."""
+    """Whether its nft notation names the protocol ("tcp dport"), so that it need not be written twice."""
 
     @abstractmethod
     def check(self, context: MatchContext) -> bool | None:
-        """Whether it holds for this packet; ``None`` (cannot tell) whenever the answer would depend on something that
-        is not known. The packet is one that the node *forwards*. Written from the manuals (iptables-extensions(8),
-        nft(8)) and the kernel's xt_*.c and nft_*.c."""
+        """Whether it holds for this packet; ``None`` (cannot tell) if the result depends on anything that is not known.
+        The packet is one that the node *forwards*. Written from the manuals (iptables-extensions(8), nft(8)) and the
+        kernel's xt_*.c and nft_*.c."""
         raise NotImplementedError
 
     @abstractmethod
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """The match module that iptables needs for it (empty: none), and its words, as iptables-save writes them;
-        ``protocol``: the one that its rule asks for, 0 if none."""
+        """The match module that iptables needs for it (empty: none), and its text, as iptables-save writes it;
+        ``protocol``: the one that its rule requires, 0 if none."""
         raise NotImplementedError
 
     @abstractmethod
     def nft(self, protocol: int) -> str:
-        """Its words as ``nft list ruleset`` writes them."""
+        """Its text as ``nft list ruleset`` writes it."""
         raise NotImplementedError
 
     @abstractmethod
     def distinguishes_flows(self) -> Distinctions:
-        """By what it tells flows apart that pass the same two interfaces (``heal.flow_groups``)."""
+        """By what it distinguishes flows that pass the same two interfaces (``heal.grouping``)."""
         raise NotImplementedError
 
     @abstractmethod
     def distinguishes_pods(self) -> Distinctions:
-        """By what it tells the first packets of two pods to the same destination apart, and the answers to these
+        """By what it distinguishes the first packets of two pods to the same destination, and the replies to these
         (``observe.likeness``)."""
         raise NotImplementedError
 
     @abstractmethod
     def native(self, version: int) -> list[Form]:
-        """Its exact forms in nf_tables' expressions for a table of IP version 4 or 6, of which one must hold (none: it
-        never holds). Raises ``Inexact`` where there is none."""
+        """Its exact forms in nf_tables expressions for a table of IP version 4 or 6; one of them must hold (none: it
+        never holds). Raises ``Inexact`` if there is no exact form."""
         raise NotImplementedError
 
     def inexact(self) -> Inexact:
-        """What ``native`` raises for a kind that has no exact form."""
-        module, words = self.iptables(0)
-        return Inexact(f"{f'-m {module} {words}' if module else words}: it has no exact form here")
+        """The error of ``native`` for a kind without an exact form."""
+        module, text = self.iptables(0)
+        return Inexact(f"{f'-m {module} {text}' if module else text}: it has no exact form here")
 
 
 def destination_unknown(context: MatchContext) -> bool:
-    """Whether the packet goes to one of the node's own addresses, and to which one is not known."""
+    """Whether the packet goes to an address of the node that is not known."""
     return context.packet.own and context.packet.dst.is_unspecified
 
 
 def nft_list(texts: Sequence[str], most: int = 12) -> str:
-    """Values as nft writes them: one alone, several as a set, of which the first are shown."""
+    """Values as nft writes them: a single one alone, several as a set, of which the first are shown."""
     if len(texts) == 1:
         return texts[0]
     more = f", … {len(texts) - most} more" if len(texts) > most else ""

@@ -36,21 +36,21 @@ def _forms(key: int, pattern: str, negated: bool) -> list[Form]:
 
 @dataclass(frozen=True, slots=True)
 class InInterface(Match):
-    """The input interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
+    """The input interface's name; a trailing ``+`` matches any continuation (as in iptables)."""
 
     name: str
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """Open where the interface is not known."""
+        """Unknown if the interface is not known."""
         return _is(context.packet.iif, self.name, self.negated)
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """An option of the rule's head."""
+        """An option in the rule's head."""
         return "", f"{'! ' if self.negated else ''}-i {self.name}"
 
     def nft(self, protocol: int) -> str:
-        """A trailing ``*`` stands for any continuation."""
+        """A trailing ``*`` matches any continuation."""
         return f"iifname {'!= ' if self.negated else ''}{_quoted(self.name)}"
 
     def distinguishes_flows(self) -> Distinctions:
@@ -62,27 +62,27 @@ class InInterface(Match):
         return Distinctions(interfaces=(self.name,))
 
     def native(self, version: int) -> list[Form]:
-        """A prefix is compared as far as it goes, a whole name with its padding."""
+        """A prefix is compared with its length, a whole name with its padding."""
         return _forms(_IN_NAME, self.name, self.negated)
 
 
 @dataclass(frozen=True, slots=True)
 class OutInterface(Match):
-    """The output interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
+    """The output interface's name; a trailing ``+`` matches any continuation (as in iptables)."""
 
     name: str
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """Open where the interface is not known."""
+        """Unknown if the interface is not known."""
         return _is(context.packet.oif, self.name, self.negated)
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """An option of the rule's head."""
+        """An option in the rule's head."""
         return "", f"{'! ' if self.negated else ''}-o {self.name}"
 
     def nft(self, protocol: int) -> str:
-        """A trailing ``*`` stands for any continuation."""
+        """A trailing ``*`` matches any continuation."""
         return f"oifname {'!= ' if self.negated else ''}{_quoted(self.name)}"
 
     def distinguishes_flows(self) -> Distinctions:
@@ -90,9 +90,9 @@ class OutInterface(Match):
         return NOTHING
 
     def distinguishes_pods(self) -> Distinctions:
-        """By the name: an answer leaves by the pod's interface."""
+        """By the name: a reply leaves by the pod's interface."""
         return Distinctions(interfaces=(self.name,))
 
     def native(self, version: int) -> list[Form]:
-        """A prefix is compared as far as it goes, a whole name with its padding."""
+        """A prefix is compared with its length, a whole name with its padding."""
         return _forms(_OUT_NAME, self.name, self.negated)

@@ -1,7 +1,7 @@
 """Conditions on the marks of a packet and of its connection.
 
-Rules on the way change marks, and a bit may be unknown; a walk that meets an open question goes both ways with the bits
-that it has learned (``semantics.walk_state``). ``check`` alone only looks.
+Rules on the path change marks, and a bit may be unknown; a walk then follows both results, with the bits that each
+implies (``semantics.walk_state``). ``check`` only compares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _META_MARK = 3  # NFT_META_MARK
 
 
 def equals(value: int, mask: int, mark: int, unknown: int) -> bool | None:
-    """Whether a mark, of which some bits are not known, is ``value`` under ``mask``."""
+    """Whether a mark, some bits of which are not known, is ``value`` under ``mask``."""
     if value & ~mask or (mark ^ value) & mask & ~unknown:
         return False
     return None if unknown & mask else True
@@ -44,7 +44,7 @@ class Mark(Match):
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """By the bits that are known."""
+        """By the known bits."""
         matched = equals(self.value, self.mask, context.state.mark, context.state.unknown)
         return None if matched is None else matched is not self.negated
 
@@ -53,11 +53,11 @@ class Mark(Match):
         return "mark", _xtables(self.value, self.mask, self.negated)
 
     def nft(self, protocol: int) -> str:
-        """Eight digits, as nft writes them."""
+        """With eight digits, as nft writes them."""
         return f"meta mark {_nft(self.value, self.mask, self.negated)}"
 
     def distinguishes_flows(self) -> Distinctions:
-        """It looks at no address and no port."""
+        """By no address and no port."""
         return NOTHING
 
     def distinguishes_pods(self) -> Distinctions:
@@ -65,7 +65,7 @@ class Mark(Match):
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """A value with bits outside of the mask is never equal."""
+        """A value with bits outside of the mask never matches."""
         if self.value & ~self.mask:
             return [()] if self.negated else []
         mask = None if self.mask == _ALL else host(self.mask)
@@ -81,7 +81,7 @@ class ConnMark(Match):
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """By the bits that are known."""
+        """By the known bits."""
         state = context.state
         if state.ct_state == "TEMPLATE":
             return None
@@ -95,11 +95,11 @@ class ConnMark(Match):
         return "connmark", _xtables(self.value, self.mask, self.negated)
 
     def nft(self, protocol: int) -> str:
-        """Eight digits, as nft writes them."""
+        """With eight digits, as nft writes them."""
         return f"ct mark {_nft(self.value, self.mask, self.negated)}"
 
     def distinguishes_flows(self) -> Distinctions:
-        """It looks at no address and no port."""
+        """By no address and no port."""
         return NOTHING
 
     def distinguishes_pods(self) -> Distinctions:
@@ -107,5 +107,5 @@ class ConnMark(Match):
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """A copy runs at another place than the original, where the mark may be another."""
+        """A copy runs in another place than the original, where the mark may differ."""
         raise self.inexact()

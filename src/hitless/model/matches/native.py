@@ -1,9 +1,9 @@
-"""A condition in nf_tables' own terms: load a field, compare it.
+"""A condition as nf_tables expressions: load a field, compare it.
 
-Problem: a kind of condition must say by itself how the kernel is asked for it, and the model knows no netlink. Promise:
-``Compare`` is one load, a mask, and a comparison, as values; ``kernel/nftables/encoding`` writes them as messages.
-Numbers: the kernel's nf_tables.h. Values are in the register's byte order: that of the network for headers, of the
-machine (``host``) for what the kernel keeps as numbers.
+Problem: a kind of condition must define its own native form, and the model does not use netlink. Promise: ``Compare``
+is a load, a mask and a comparison, as values; ``kernel/nftables/encoding`` writes them as messages. Numbers: the
+kernel's nf_tables.h. Values are in the register's byte order: network order for headers, machine order (``host``) for
+numbers kept by the kernel.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class Load:
 
 
 def meta(key: int) -> Load:
-    """Something of the packet within the node (NFT_META_*)."""
+    """Metadata of the packet (NFT_META_*)."""
     return Load("meta", ((2, key),))
 
 
 def ct(key: int) -> Load:
-    """Something of its connection (NFT_CT_*)."""
+    """A field of its connection (NFT_CT_*)."""
     return Load("ct", ((2, key),))
 
 
 def fib(result: int, flags: int) -> Load:
-    """What the routing table says (NFT_FIB_RESULT_*, NFTA_FIB_F_*)."""
+    """A lookup in the routing table (NFT_FIB_RESULT_*, NFTA_FIB_F_*)."""
     return Load("fib", ((2, result), (3, flags)))
 
 
@@ -47,18 +47,19 @@ def network_header(offset: int, length: int) -> Load:
 
 
 def transport_header(offset: int, length: int) -> Load:
-    """Bytes of the header behind it."""
+    """Bytes of the transport header."""
     return _payload(2, offset, length)
 
 
 def host(value: int, size: int = 4) -> bytes:
-    """A number as the machine keeps it."""
+    """A number in the machine's byte order."""
     return value.to_bytes(size, sys.byteorder)
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """What is loaded, under ``mask``, equals ``low``, or lies between ``low`` and ``high``; ``negated``: does not."""
+    """The loaded value, under ``mask``, equals ``low``, or lies between ``low`` and ``high``; ``negated``: it does
+    not."""
 
     load: Load
     low: bytes
@@ -68,4 +69,4 @@ class Compare:
 
 
 Form = tuple[Compare, ...]
-"""Comparisons that must all hold; none: it always holds."""
+"""Comparisons that must all hold; an empty form always holds."""

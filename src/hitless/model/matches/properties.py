@@ -1,4 +1,6 @@
-"""Any other property of a packet, by its name: most of what a rule may ask for needs no kind of its own."""
+"""Conditions on any other property of a packet, by its name; most things that a rule can compare need no class of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from hitless.model.matches.native import Form
 __all__ = ["Property"]
 
 _MOST_VALUES = 64
-"""Values of a property under a mask that are looked at one by one."""
+"""Values of a property under a mask that are tried one by one."""
 
 _OF_HEADERS = frozenset(
     {"ip head", "ip option", "ip option present", "ip length", "ip fragment", "ttl", "ip6 length", "ip6 extensions"}
@@ -20,7 +22,9 @@ _OF_HEADERS = frozenset(
     | {"ipsec out state", "ct direction", "ct status", "ct state", "ct mark", "ct helper", "ct zone", "ct label"}
     | {"ct family", "ct protocol", "connection", "offloaded"}
 )
-"""Properties that say the same of all first packets of one protocol: no address, port or interface is part of them."""
+"""Properties with the same value for all first packets of one protocol: no address, port or interface is part of
+them.
+"""
 _OF_INTERFACES = frozenset({"in index", "out index", "in group", "out group", "in kind", "out kind"})
 _OF_PORTS = frozenset({"transport sport", "transport dport"})
 _SAME_FOR_FLOWS = _OF_HEADERS | _OF_INTERFACES
@@ -29,9 +33,9 @@ _SAME_FOR_PODS = _OF_HEADERS | _OF_PORTS
 
 @dataclass(frozen=True, slots=True)
 class Property(Match):
-    """Any other property of a packet, its connection or its interfaces, by ``name`` (those of
-    ``semantics.properties``): ``property & mask`` lies in one of ``ranges`` (both ends included). ``text`` is the
-    condition as its tool writes it."""
+    """A property of a packet, its connection or its interfaces, by ``name`` (those of ``semantics.properties``):
+    ``property & mask`` lies in one of ``ranges`` (both ends included). ``text`` is the condition as its tool writes it;
+    empty if another expression implies it."""
 
     name: str
     ranges: tuple[tuple[int, int], ...]
@@ -40,7 +44,7 @@ class Property(Match):
     text: str = field(default="", compare=False)
 
     def check(self, context: MatchContext) -> bool | None:
-        """What is not there is neither so nor not so."""
+        """If the packet does not have the property, the condition does not hold, negated or not."""
         values = context.possible(self.name)
         if values == ():
             return False
@@ -51,16 +55,16 @@ class Property(Match):
         if values is None:
             return None
         if self.mask is None:
-            answers = {_within(value, self.ranges) for value in values}
+            results = {_within(value, self.ranges) for value in values}
         elif sum(high - low + 1 for low, high in values) <= _MOST_VALUES:
             every = {value & self.mask for low, high in values for value in range(low, high + 1)}
-            answers = {_within((value, value), self.ranges) for value in every}
+            results = {_within((value, value), self.ranges) for value in every}
         else:
             return None
-        return answers.pop() if len(answers) == 1 else None
+        return results.pop() if len(results) == 1 else None
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """Its own text; fragments are an option of the rule's head."""
+        """Its own text; fragments are an option in the rule's head."""
         if self.name == "ip fragment" and self.ranges == ((0, 0),) and self.mask == 0x1FFF:
             return "", "-f" if self.negated else "! -f"
         return "", self.text
@@ -70,11 +74,11 @@ class Property(Match):
         return self.text
 
     def distinguishes_flows(self) -> Distinctions:
-        """Of any property that is not known to be the same for all, a flow's address or port may be part."""
+        """A property that may depend on a flow's address or port distinguishes flows by anything."""
         return Distinctions(protocol=True) if self.name in _SAME_FOR_FLOWS else ALONE
 
     def distinguishes_pods(self) -> Distinctions:
-        """Any other may be one of the pod's address or interface."""
+        """A property that may depend on the pod's address or interface distinguishes pods by anything."""
         return NOTHING if self.name in _SAME_FOR_PODS else ALONE
 
     def native(self, version: int) -> list[Form]:
@@ -83,7 +87,7 @@ class Property(Match):
 
 
 def _within(value: tuple[int, int], ranges: tuple[tuple[int, int], ...]) -> bool | None:
-    """Whether all of a range of values lies in ``ranges`` (``True``), or none of it does (``False``)."""
+    """Whether all of a range of values lies in ``ranges`` (``True``), or none of it (``False``)."""
     low, high = value
     if any(first <= low and high <= last for first, last in ranges):
         return True

@@ -1,4 +1,4 @@
-"""Conditions on sets: addresses in a set, a set that the kernel is asked about, and groups of conditions."""
+"""Conditions on sets: addresses in a set, a set that is looked up in the kernel, and groups of conditions."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _NUMBERED = re.compile(r"#([0-9]{1,5})")
 _SHOWN, _SHOWN_IPTABLES = 12, 64
 """Members that are shown."""
 _COPIED = 4096
-"""Members of a set that a copy spells out, at most."""
+"""The most members of a set that a copy spells out."""
 _ALTERNATIVES = 256
-"""Forms that one condition may have; more belong into a set."""
+"""The most forms of one condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetMember(Match):
-    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``. An ipset is
-    called by its number ("#3")."""
+    """Membership in a named set; ``elements`` are its networks if the decoder knows them, else ``None``. An ipset is
+    named by its number ("#3")."""
 
     name: str
     direction: str
@@ -45,7 +45,7 @@ class SetMember(Match):
     negated: bool = False
 
     def networks(self, most: int) -> frozenset[Network] | None:
-        """What is in the set; ``None`` where that is not known, or has more than ``most`` elements."""
+        """The contents of the set; ``None`` if not known, or more than ``most`` elements."""
         elements = self.elements
         if elements is None or isinstance(elements, frozenset):
             return elements
@@ -53,12 +53,12 @@ class SetMember(Match):
 
     @property
     def number(self) -> int | None:
-        """The number by which a rule knows an ipset."""
+        """The number of an ipset."""
         found = _NUMBERED.fullmatch(self.name)
         return None if found is None else int(found[1])
 
     def check(self, context: MatchContext) -> bool | None:
-        """Open where a rule on the way has added to the set."""
+        """Unknown if a rule on the path has added to the set."""
         if self.name and self.name in context.state.touched:
             return None
         directions = self.direction.split(",")
@@ -88,7 +88,7 @@ class SetMember(Match):
         return None if matched is None else matched is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """xt_set; or xt_iprange, whose ranges are sets here."""
+        """xt_set; or xt_iprange, whose ranges are represented as sets."""
         negation = "! " if self.negated else ""
         if self.name.startswith("range "):
             return "iprange", f"{negation}--{self.direction}-range {self.name.removeprefix('range ')}"
@@ -99,15 +99,17 @@ class SetMember(Match):
         """By its name, else by its members."""
         networks = sorted(self.networks(_SHOWN) or (), key=lambda network: (network.version, network))
         family = ip_of(networks[0]) if networks else "ip"
-        asked = f"{family} {'saddr' if self.direction == 'src' else 'daddr'} {'!= ' if self.negated else ''}"
-        return f"{asked}@{self.name}" if self.name else f"{asked}{nft_list([*map(plain, networks)] or ['{ }'])}"
+        field_text = f"{family} {'saddr' if self.direction == 'src' else 'daddr'} {'!= ' if self.negated else ''}"
+        return (
+            f"{field_text}@{self.name}" if self.name else f"{field_text}{nft_list([*map(plain, networks)] or ['{ }'])}"
+        )
 
     def distinguishes_flows(self) -> Distinctions:
         """By the address; an ipset's members may be ports or pairs."""
         return ALONE
 
     def distinguishes_pods(self) -> Distinctions:
-        """By its members. What an ipset holds is asked for each pod; a set that nobody knows is open for all."""
+        """By its members. An ipset is looked up for each pod; an unknown set is unknown for all."""
         if self.elements is None:
             return Distinctions(alone=self.number is not None)
         if isinstance(self.elements, frozenset):
@@ -130,8 +132,9 @@ class SetMember(Match):
 
 @dataclass(frozen=True, slots=True)
 class Element(Match):
-    """The set ``name`` of a table (nft family and name) holds the packet's ``key``, the names of its parts. For sets
-    that packets fill or time empties: the kernel is asked. ``text`` is the condition as its tool writes it."""
+    """The set ``name`` of a table (nft family and name) contains the packet's ``key``, given by the names of its parts.
+    For sets that packets or time change: they are looked up in the kernel. ``text`` is the condition as its tool writes
+    it."""
 
     family: str
     table: str
@@ -141,7 +144,7 @@ class Element(Match):
     text: str = field(default="", compare=False)
 
     def check(self, context: MatchContext) -> bool | None:
-        """The node answers, if the whole key is known."""
+        """By a lookup on the node, if the whole key is known."""
         if self.name in context.state.touched or context.node is None:
             return None
         parts: list[bytes] = []
@@ -170,12 +173,12 @@ class Element(Match):
         return ALONE
 
     def native(self, version: int) -> list[Form]:
-        """A set belongs to its table: a copy in another one cannot ask it."""
+        """A set belongs to its table: a copy in another table cannot look it up."""
         raise self.inexact()
 
 
 def _part_of(name: str, context: MatchContext) -> bytes | None:
-    """What the packet has there, as a key of a set holds it."""
+    """The packet's value of a part, as a key of a set contains it."""
     packet, translated = context.packet, context.translated
     match name:
         case "source" if not translated:
@@ -199,8 +202,8 @@ def _part_of(name: str, context: MatchContext) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(Match):
-    """One of several groups of conditions holds: a set whose elements are neither addresses nor ports alone. ``name``
-    is the set's, empty for one that belongs to its rule; ``text`` is the condition as its tool writes it."""
+    """One of several groups of conditions holds: a set whose elements are neither single addresses nor single ports.
+    ``name`` is the set's, empty for one that belongs to its rule; ``text`` is the condition as its tool writes it."""
 
     alternatives: tuple[tuple[Match, ...], ...]
     negated: bool = False
@@ -208,7 +211,7 @@ class AnyOf(Match):
     text: str = field(default="", compare=False)
 
     def check(self, context: MatchContext) -> bool | None:
-        """What is not there is in no set, and not outside of one either."""
+        """If the packet does not have a compared property, it is neither in the set nor outside of it."""
         if self.name and self.name in context.state.touched:
             return None
         matched: bool | None = False
@@ -236,11 +239,11 @@ class AnyOf(Match):
         return ALONE
 
     def distinguishes_pods(self) -> Distinctions:
-        """By what its conditions tell pods apart."""
+        """By everything that its conditions distinguish."""
         return Distinctions.of(each.distinguishes_pods() for group in self.alternatives for each in group)
 
     def native(self, version: int) -> list[Form]:
-        """A group for each alternative; negated, all of them must fail, so that each may have one condition only."""
+        """A form for each alternative; negated, all of them must fail, so that each may have only one condition."""
         wrong = self.inexact()
         if any(isinstance(each, Mark) for group in self.alternatives for each in group):
             raise wrong
@@ -264,13 +267,13 @@ def _all_of(group: tuple[Match, ...], context: MatchContext) -> bool | None:
 
 
 def _missing(each: Match, context: MatchContext) -> bool:
-    """Whether the packet has no such thing: neither the condition nor its opposite holds."""
+    """Whether the packet does not have the property: neither the condition nor its opposite holds."""
     other = _inverse(each)
     return other is not None and each.check(context) is False and other.check(context) is False
 
 
 def _inverse(each: Match) -> Match | None:
-    """The condition the other way round, where it has one."""
+    """The negated condition, if there is one."""
     step: Any = each
     if not hasattr(step, "negated"):
         return None

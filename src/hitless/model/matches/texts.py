@@ -1,4 +1,4 @@
-"""Conditions that are text: comments, and what is not understood."""
+"""Conditions that are only text: comments, and what is not understood."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Comment(Match):
         return "comment", f'--comment "{escaped}"'
 
     def nft(self, protocol: int) -> str:
-        """Nothing here: nft shows a rule's comment last."""
+        """Empty: nft shows a rule's comment last."""
         return ""
 
     def distinguishes_flows(self) -> Distinctions:
@@ -40,14 +40,14 @@ class Comment(Match):
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """It is no condition for the kernel."""
+        """Not a condition for the kernel."""
         return [()]
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque(Match):
-    """A condition whose answer nobody knows beforehand (a rate, a clock, a payload), or that the reader does not
-    understand; ``text`` is the condition as its tool writes it, else what was seen of it."""
+    """A condition whose result a packet does not determine (a rate, a clock, a payload), or that the decoder does not
+    understand; ``text`` is the condition as its tool writes it, else a description."""
 
     text: str
 
@@ -57,11 +57,11 @@ class Opaque(Match):
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """Its own text; iptables-nft writes a rate as nft's own expression."""
-        words = self.text  # nft's
-        if words.startswith(_LIMIT):
-            rate, _, burst = words.removeprefix(_LIMIT).removesuffix(" packets").partition(" burst ")
+        text = self.text  # in nft's notation
+        if text.startswith(_LIMIT):
+            rate, _, burst = text.removeprefix(_LIMIT).removesuffix(" packets").partition(" burst ")
             return "limit", f"--limit {rate}" + (f" --limit-burst {burst}" if burst else "")
-        return "", words
+        return "", text
 
     def nft(self, protocol: int) -> str:
         """Its own text."""
@@ -72,7 +72,7 @@ class Opaque(Match):
         return ALONE
 
     def distinguishes_pods(self) -> Distinctions:
-        """Open for every pod."""
+        """Unknown for every pod."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:

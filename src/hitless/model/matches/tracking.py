@@ -26,7 +26,7 @@ class CtState(Match):
     negated: bool = False
 
     def check(self, context: MatchContext) -> bool | None:
-        """An answer belongs to a flow whose source was translated, and nothing else."""
+        """A reply belongs to a flow whose source was translated."""
         states, state, reply = self.states, context.state.ct_state, context.packet.reply
         known = state not in ("INVALID", "UNTRACKED")
         if state == "TEMPLATE":  # rules see the template of a new connection
@@ -35,9 +35,9 @@ class CtState(Match):
         if reply and known:
             return matched is not self.negated
         if not matched and states & _NAT and state not in ("NEW", "UNTRACKED", "INVALID"):
-            matched = None  # an older flow may have been translated when it was new
+            matched = None  # an older flow may have been translated by its first packet
         if self.negated and states & _NAT and state in ("INVALID", "UNTRACKED"):
-            return None  # without a connection nft's expression ends the rule, whatever it asks for; xtables' does not
+            return None  # without a connection nft's expression ends the rule, xtables' does not
         return None if matched is None else matched is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
@@ -46,21 +46,21 @@ class CtState(Match):
         return "conntrack", f"{'! ' if self.negated else ''}--ctstate {names}"
 
     def nft(self, protocol: int) -> str:
-        """nft knows translations by another key."""
+        """nft has another key for translations."""
         names = ",".join(state.lower() for state in _NFT if state in self.states)
         kind = "status" if self.states & _NAT else "state"
         return f"ct {kind} {('!= ' if len(self.states) == 1 else '! ') if self.negated else ''}{names}"
 
     def distinguishes_flows(self) -> Distinctions:
-        """It looks at no address and no port."""
+        """By no address and no port."""
         return NOTHING
 
     def distinguishes_pods(self) -> Distinctions:
-        """It looks at nothing of the pod."""
+        """By nothing of the pod."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """``& mask != 0`` is "one of"; the state of a packet without connection is INVALID's bit."""
+        """``& mask != 0`` means "one of"; a packet without connection has INVALID's bit."""
         names = self.states
         for bits, key in ((_STATE_BITS, _STATE), (_STATUS_BITS, _STATUS)):
             if names and names <= bits.keys():

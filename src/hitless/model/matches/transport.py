@@ -16,7 +16,7 @@ PROTOCOLS = {
     **{58: "ipv6-icmp", 132: "sctp", 136: "udplite"},
 }
 MODULES = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
-"""The protocols with ports: iptables' match module, and nft's word before ``dport``."""
+"""The protocols with ports: iptables' match module, and nft's keyword before ``dport``."""
 _IPTABLES_ALONE = {103: "pim", 112: "vrrp"}
 _L4PROTO = 16  # NFT_META_L4PROTO
 _WITH_PORTS = frozenset(MODULES)
@@ -49,7 +49,7 @@ class Protocol(Match):
         return (context.packet.protocol == self.number) is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
-        """An option of the rule's head."""
+        """An option in the rule's head."""
         name = {**PROTOCOLS, **_IPTABLES_ALONE}.get(self.number, self.number)
         return "", f"{'! ' if self.negated else ''}-p {name}"
 
@@ -62,11 +62,11 @@ class Protocol(Match):
         return _PROTOCOL
 
     def distinguishes_pods(self) -> Distinctions:
-        """All pods are asked with the same protocols."""
+        """All pods are evaluated with the same protocols."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """Behind IPv6's extension headers, too."""
+        """Also behind IPv6's extension headers."""
         return [(Compare(meta(_L4PROTO), bytes((self.number,)), self.negated),)]
 
 
@@ -91,7 +91,7 @@ class SourcePort(Match):
         return MODULES.get(protocol, "tcp"), f"{'! ' if self.negated else ''}--sport {ports}"
 
     def nft(self, protocol: int) -> str:
-        """By the protocol, where the rule names one."""
+        """With the protocol, if the rule has one."""
         ports = _range(self.first, self.last, "-")
         return f"{MODULES.get(protocol, 'th')} sport {'!= ' if self.negated else ''}{ports}"
 
@@ -100,7 +100,7 @@ class SourcePort(Match):
         return Distinctions(protocol=True, sport=True)
 
     def distinguishes_pods(self) -> Distinctions:
-        """All pods are asked with the same ports."""
+        """All pods are evaluated with the same ports."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
@@ -118,7 +118,7 @@ class DestinationPort(Match):
     names_protocol: ClassVar[bool] = True
 
     def check(self, context: MatchContext) -> bool | None:
-        """Of an answer to the node itself, a translation may have changed the port."""
+        """The port of a reply to the node itself may have been translated."""
         if context.packet.protocol not in _WITH_PORTS or context.packet.own:
             return None
         return (self.first <= context.packet.dport <= self.last) is not self.negated
@@ -129,7 +129,7 @@ class DestinationPort(Match):
         return MODULES.get(protocol, "tcp"), f"{'! ' if self.negated else ''}--dport {ports}"
 
     def nft(self, protocol: int) -> str:
-        """By the protocol, where the rule names one."""
+        """With the protocol, if the rule has one."""
         ports = _range(self.first, self.last, "-")
         return f"{MODULES.get(protocol, 'th')} dport {'!= ' if self.negated else ''}{ports}"
 
@@ -138,7 +138,7 @@ class DestinationPort(Match):
         return Distinctions(protocol=True, dport=True)
 
     def distinguishes_pods(self) -> Distinctions:
-        """All pods are asked with the same ports."""
+        """All pods are evaluated with the same ports."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
@@ -157,7 +157,7 @@ class Ports(Match):
     names_protocol: ClassVar[bool] = True
 
     def check(self, context: MatchContext) -> bool | None:
-        """Open where a translation may have changed a port that is asked for."""
+        """Unknown if a compared port may have been translated."""
         packet, direction = context.packet, self.direction
         if packet.protocol not in _WITH_PORTS or (context.translated and direction != "dst"):
             return None
@@ -173,7 +173,7 @@ class Ports(Match):
         return "multiport", f"{'! ' if self.negated else ''}--{option} {ranges}"
 
     def nft(self, protocol: int) -> str:
-        """A set without a name."""
+        """An anonymous set."""
         which = {"src": "sport", "dst": "dport"}.get(self.direction, "port")
         ranges = nft_list([_range(*pair, "-") for pair in self.ranges])
         return f"{MODULES.get(protocol, 'th')} {which} {'!= ' if self.negated else ''}{ranges}"
@@ -183,7 +183,7 @@ class Ports(Match):
         return _BOTH_PORTS
 
     def distinguishes_pods(self) -> Distinctions:
-        """All pods are asked with the same ports."""
+        """All pods are evaluated with the same ports."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
@@ -203,8 +203,7 @@ class TcpFlags(Match):
     names_protocol: ClassVar[bool] = True
 
     def check(self, context: MatchContext) -> bool | None:
-        """Known are a flow's first packet, a plain SYN, and its answer. ECN set-up adds ECE and CWR, bits 0x40 and
-        0x80."""
+        """Known for a flow's first packet, a plain SYN, and its reply. ECN adds ECE and CWR, bits 0x40 and 0x80."""
         packet = context.packet
         if packet.protocol != TCP or not (packet.state == "NEW" or packet.reply) or self.mask & 0xC0:
             return None
@@ -228,11 +227,11 @@ class TcpFlags(Match):
         return f"tcp flags & ({names(self.mask)}) {'!=' if self.negated else '=='} {names(self.value)}"
 
     def distinguishes_flows(self) -> Distinctions:
-        """Of one protocol, first packets have the same flags."""
+        """First packets of one protocol have the same flags."""
         return _PROTOCOL
 
     def distinguishes_pods(self) -> Distinctions:
-        """The same is true of all pods."""
+        """The same for all pods."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
@@ -250,7 +249,7 @@ class IcmpType(Match):
     names_protocol: ClassVar[bool] = True
 
     def check(self, context: MatchContext) -> bool | None:
-        """The first packet of an ICMP flow is an echo request with code 0, its answer an echo reply."""
+        """The first packet of an ICMP flow is an echo request with code 0, its reply an echo reply."""
         packet = context.packet
         if packet.protocol not in _ECHO_REQUEST or not (packet.state == "NEW" or packet.reply):
             return None
@@ -270,15 +269,15 @@ class IcmpType(Match):
         return f"{family} type {'!= ' if self.negated else ''}{self.type}{code}"
 
     def distinguishes_flows(self) -> Distinctions:
-        """Of one protocol, first packets are of one type."""
+        """First packets of one protocol have the same type."""
         return _PROTOCOL
 
     def distinguishes_pods(self) -> Distinctions:
-        """The same is true of all pods."""
+        """The same for all pods."""
         return NOTHING
 
     def native(self, version: int) -> list[Form]:
-        """Type and code stand side by side."""
+        """Type and code are adjacent."""
         if self.codes == (0, 255):
             return [(Compare(transport_header(0, 1), bytes((self.type,)), self.negated),)]
         low, high = (bytes((self.type, code)) for code in self.codes)

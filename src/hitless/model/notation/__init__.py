@@ -1,9 +1,9 @@
-"""Rules as their tools write them: for reasons, plans and logs that people read.
+"""Rules in the notation of their tools: for reasons, plans and logs.
 
-Problem: an operator looks for a rule in the output of ``iptables-save`` or ``nft list ruleset``, so it must be told in
-those words. Promise: ``rule`` and ``conditions`` give the words of iptables for what iptables wrote, and those of nft
-for native rules. What a decoder could not put into the model carries its tool's text along. Nothing reads these words
-back; what hitless writes into the kernel is ``hitless.plan``'s. Next stage: whoever tells people about a rule.
+Problem: an operator looks for a rule in the output of ``iptables-save`` or ``nft list ruleset``, so it must be shown in
+that notation. Promise: ``rule`` and ``conditions`` use iptables' notation for rules that iptables wrote, and nft's for
+native ones. What a decoder could not express in the model carries its tool's text. The texts are never parsed again;
+``hitless.plan`` makes what hitless writes into the kernel. Next stage: everything that shows rules to users.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ Names = Callable[[int], str | None]
 
 
 def rule(each: Rule, *, iptables: bool, names: Names | None = None) -> str:
-    """The whole rule, without the chain that it stands in."""
+    """The whole rule, without its chain."""
     steps = _named(_clean(each.steps), names)
-    return _iptables.words(steps) if iptables else _nft.words(steps)
+    return _iptables.text(steps) if iptables else _nft.text(steps)
 
 
 def conditions(each: Rule, *, iptables: bool, names: Names | None = None) -> str:
-    """What must hold for the rule to apply, without its comment; empty when that is nothing."""
+    """The rule's conditions without its comment; empty if there are none."""
     steps: list[Step] = [
         step for step in _clean(each.steps) if isinstance(step, Match) and not isinstance(step, Comment)
     ]
-    return _iptables.words(_named(steps, names)) if iptables else _nft.words(_named(steps, names))
+    return _iptables.text(_named(steps, names)) if iptables else _nft.text(_named(steps, names))
 
 
 def condition(step: Step, *, iptables: bool, names: Names | None = None, of: Rule | None = None) -> str:
-    """One condition; ``of``: the rule that it stands in, which says which protocol's ports are meant."""
+    """One condition; ``of``: its rule, which determines the protocol of ports."""
     (named,) = _named([step], names)
     around = of.steps if of is not None else ()
-    return _iptables.words([named], around) if iptables else _nft.words([named], around)
+    return _iptables.text([named], around) if iptables else _nft.text([named], around)
 
 
 def _clean(steps: tuple[Step, ...]) -> list[Step]:
-    """Without what is said twice: nft writes down the family before it looks at an address."""
+    """Without redundant steps: nft writes the family before it compares an address."""
     found: list[Step] = []
     for number, step in enumerate(steps):
         if isinstance(step, Source) and step.network.prefixlen == 0 and not step.negated:
@@ -57,14 +57,14 @@ def _clean(steps: tuple[Step, ...]) -> list[Step]:
 
 
 def _versions(step: Step) -> set[int]:
-    """The IP versions that a condition's own words name."""
+    """The IP versions that a condition's own text names."""
     if isinstance(step, Source | Destination):
         return {step.network.version}
     return {network.version for network in step.networks(_FEW) or ()} if isinstance(step, SetMember) else set()
 
 
 def _named(steps: list[Step], names: Names | None) -> list[Step]:
-    """The steps with the names of ipsets in place of their numbers."""
+    """The steps with the names of ipsets instead of their numbers."""
     return [_with_name(step, names) if isinstance(step, SetMember) else step for step in steps]
 
 

@@ -1,4 +1,4 @@
-"""A rule in the words of iptables, as iptables-save writes them: the head's options, then matches, then the target."""
+"""A rule in iptables' notation, as iptables-save writes it: the head's options, then matches, then the target."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from hitless.model.rules import (
     UnknownMark,
 )
 
-__all__ = ["words"]
+__all__ = ["text"]
 
 _HEAD = (Source, Destination, InInterface, OutInterface, Protocol)
 
 
-def words(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
-    """The steps in one line; ``around``: others of their rule."""
+def text(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
+    """The steps in one line; ``around``: other steps of their rule."""
     protocol = next((step.number for step in (*steps, *around) if isinstance(step, Protocol) and not step.negated), 0)
     ordered = sorted(steps, key=lambda step: _HEAD.index(type(step)) if type(step) in _HEAD else len(_HEAD))
     found: list[str] = []
     module = ""
     for step in ordered:
-        needs, text = step.iptables(protocol) if isinstance(step, Match) else ("", _effect(step))
+        needs, shown = step.iptables(protocol) if isinstance(step, Match) else ("", _effect(step))
         if needs and needs != module:
             found.append(f"-m {needs}")
         module = needs
-        if text:
-            found.append(text)
+        if shown:
+            found.append(shown)
     return " ".join(found)
 
 
@@ -93,7 +93,7 @@ def _effect(step: Action) -> str:
 
 
 def _answer(how: str) -> str:
-    """iptables-nft may write a reject of nft's own."""
+    """iptables-nft may contain a reject written by nft."""
     return how.replace("icmpv6 ", "icmp6-").replace("icmp ", "icmp-").replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""A rule in the words of nft, as ``nft list ruleset`` writes them."""
+"""A rule in nft's notation, as ``nft list ruleset`` writes it."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from hitless.model.rules import (
     UnknownMark,
 )
 
-__all__ = ["words"]
+__all__ = ["text"]
 
 _ALL = 0xFFFFFFFF
 
 
-def words(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
-    """The steps in one line; ``around``: others of their rule."""
+def text(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
+    """The steps in one line; ``around``: other steps of their rule."""
     numbers = [step.number for step in (*steps, *around) if isinstance(step, Protocol) and not step.negated]
     protocol = numbers[0] if numbers else 0
-    said_with_port = any(isinstance(step, Match) and _names(step, protocol) for step in steps)
+    with_ports = any(isinstance(step, Match) and _names(step, protocol) for step in steps)
     found = []
     for step in steps:
-        if isinstance(step, Protocol) and not step.negated and said_with_port and protocol in (*MODULES, 1, 58):
-            continue  # "tcp dport 53" says the protocol
+        if isinstance(step, Protocol) and not step.negated and with_ports and protocol in (*MODULES, 1, 58):
+            continue  # "tcp dport 53" names the protocol
         found.append(step.nft(protocol) if isinstance(step, Match) else _effect(step))
-    # nft tells a rule's comment last
+    # nft writes a rule's comment last
     found += [f'comment "{step.text}"' for step in steps if isinstance(step, Comment)]
     return " ".join(text for text in found if text)
 
 
 def _names(step: Match, protocol: int) -> bool:
-    """Whether a condition's own words name the protocol."""
+    """Whether a condition's own text names the protocol."""
     name, text = PROTOCOLS.get(protocol), step.nft(protocol)
     return step.names_protocol or (name is not None and (text.startswith(f"{name} ") or f" . {name} " in text))
 
