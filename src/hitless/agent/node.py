@@ -145,6 +145,8 @@ class AllRules:
 
     def everything(self, families: Collection[Family]) -> Ruleset:
         """All rules that a pod's packet to the outside may meet, with sets and facts of the node."""
+        if self._give_way is not None:
+            self._give_way()  # legacy tables are read in one piece
         return self._following(families).now(families)
 
     def changed(self, families: Collection[Family]) -> bool:

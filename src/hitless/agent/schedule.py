@@ -31,7 +31,7 @@ _CHECK_SHARE = 50  # checks and the evaluations that they cause take a fiftieth 
 _FAILED_SHARE = 3  # a failed evaluation is repeated after so many times what it took
 _SHARE = 400  # full passes may take a 400th of the time: with iptables-legacy they cost up to 0.1 s
 _FULL_EVERY = 30.0  # seconds at least between evaluations that no change requests; changes are noticed by the check
-_FULL_SHARE = 2000  # and such evaluations may take a 2000th of the time
+_FULL_SHARE = 5000  # and such evaluations may take a 5000th of the time
 _IDLE = 3600.0  # while there is nothing to do
 
 
