@@ -1,14 +1,14 @@
-"""What holds for every test.
+"""Settings and checks for all tests.
 
-Tests that draw examples (Hypothesis) look for what nobody thought of, and what CI answers must not depend on when it
-is asked. So a developer's run draws new examples each time, and CI (``CI`` or ``REQUIRE_KERNEL`` is set) the same ones
-for the same commit: green stays green, and red is seen again by whoever sets the variable. To explore, without it::
+Hypothesis draws new examples in a developer's run, and in CI (``CI`` or ``REQUIRE_KERNEL`` is set) the same ones for
+the same commit: the result does not change from run to run, and a failure can be reproduced by setting the variable. To
+explore, without it::
 
-    pytest tests/unit                               # new examples; what fails is kept in .hypothesis/ and tried first
+    pytest tests/unit                               # new examples; failures are kept in .hypothesis/ and tried first
     pytest tests/unit --hypothesis-seed=7           # others, the same each time
     pytest tests/unit --hypothesis-profile=explore  # fifty times as many
 
-What an exploration finds becomes an ``@example`` or a test of its own.
+What an exploration finds becomes an ``@example`` or a test.
 """
 
 from __future__ import annotations
@@ -30,22 +30,21 @@ import hitless
 
 IN_CI = any(os.environ.get(name) for name in ("CI", "REQUIRE_KERNEL"))
 
-# No wall-clock asserts: on a busy machine an example may take as long as it likes, and so may making it (too_slow is
-# a deadline too); pytest's own timeout bounds a hang. The other health checks count examples, and stay.
+# No deadline: on a busy machine an example, and drawing it (too_slow), may take long; pytest's timeout ends a hang. The
+# other health checks count examples, and stay.
 settings.register_profile("hitless", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=IN_CI)
 settings.register_profile("explore", settings.get_profile("hitless"), derandomize=False, max_examples=5000)
 settings.load_profile("hitless")
 
 
-# A shell starts what it puts into the background with SIGINT ignored, and programs inherit that: ours are to be
-# interrupted as at a terminal.
+# A shell starts background jobs with SIGINT ignored, and programs inherit that: here they must be interruptible.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Hypothesis draws constants from the modules that are loaded, too: for the same examples in any order of tests, on
-    any of xdist's workers, none may come later."""
+    """Load all modules: Hypothesis also draws constants from loaded ones, and the examples must be the same in any
+    order of tests, on any of xdist's workers."""
     if IN_CI and any(isinstance(item, pytest.Function) and is_hypothesis_test(item.obj) for item in session.items):
         for package in (hitless, tools):
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
@@ -53,29 +52,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                     importlib.import_module(module.name)
 
 
-class _Complaints(logging.Handler):
-    """What asyncio says of tasks that nobody waited for: exceptions never retrieved, tasks destroyed while pending."""
+class _AsyncioErrors(logging.Handler):
+    """asyncio's log of tasks that were not awaited: exceptions never retrieved, tasks destroyed while pending."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(self.format(record))
+        self.messages.append(self.format(record))
 
 
 @pytest.fixture(autouse=True)
 def no_task_is_forgotten() -> Iterator[None]:
-    """asyncio only logs such a defect, on a standard error that nobody reads: here it fails the test."""
+    """asyncio only logs such a defect: here it fails the test."""
     logger = logging.getLogger("asyncio")
-    complaints = _Complaints()
-    logger.addHandler(complaints)
+    errors = _AsyncioErrors()
+    logger.addHandler(errors)
     try:
         yield
-        gc.collect(1)  # a task with a traceback is a cycle: without this it would complain in another test, or never
+        gc.collect(1)  # a task with a traceback is a cycle: without this the log came in another test, or never
     finally:
-        logger.removeHandler(complaints)
-    assert not complaints.said, "\n".join(complaints.said)
+        logger.removeHandler(errors)
+    assert not errors.messages, "\n".join(errors.messages)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,7 +3,7 @@
 up                 build or find the programs, start the control plane, two nodes and a Canal with the real flanneld
 test               up, then every part (doctor, tests/cluster, drills, the agent in flanneld's place, rollouts), a
                    table, down; a cluster that is up already is used as it is, and stays up
-kubectl WORDS      kubectl as administrator
+kubectl ARGUMENTS  kubectl as administrator
 shell [NODE]       a shell in the control plane's network namespace, or on a node
 down               stop everything and remove the namespaces
 """
@@ -49,12 +49,12 @@ def main() -> int:
         case "down":
             _down(folder)
         case "kubectl":
-            done = folder.kubectl(*options.words, check=False)
+            done = folder.kubectl(*options.arguments, check=False)
             sys.stdout.write(done.stdout)
             sys.stderr.write(done.stderr)
             return done.returncode
         case "shell":
-            where = options.words[0] if options.words else ""
+            where = options.arguments[0] if options.arguments else ""
             there = next((one for one in nodes if one.name == where), None)
             shell = os.environ.get("SHELL", "/bin/bash")
             command = there.inside(shell) if there else within(NAMESPACE, [shell])
@@ -95,16 +95,16 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="real_cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    words = parser.add_subparsers(dest="what", required=True, metavar="up|test|kubectl|shell|down")
-    words.add_parser("up", parents=[shared, making], help="start it")
-    test = words.add_parser("test", parents=[shared, making], help="start it, run what proves it, stop it")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="up|test|kubectl|shell|down")
+    commands.add_parser("up", parents=[shared, making], help="start it")
+    test = commands.add_parser("test", parents=[shared, making], help="start it, run what proves it, stop it")
     test.add_argument("--keep", action="store_true", help="leave the cluster up")
     names = [part.name for part in checks.PARTS]
     test.add_argument("--only", nargs="+", default=(), choices=names, help="these parts alone (default: all)")
-    words.add_parser("down", parents=[shared], help="stop it")
+    commands.add_parser("down", parents=[shared], help="stop it")
     for name, what in (("kubectl", "its arguments"), ("shell", "a node's name, e.g. node1")):
-        more = words.add_parser(name, parents=[shared], help=f"with {what}")
-        more.add_argument("words", nargs=argparse.REMAINDER, help=what)
+        more = commands.add_parser(name, parents=[shared], help=f"with {what}")
+        more.add_argument("arguments", nargs=argparse.REMAINDER, help=what)
     options = parser.parse_args()
     if not 1 <= options.nodes <= _MOST_NODES:
         parser.error(f"--nodes {options.nodes} (expected 1 to {_MOST_NODES})")

@@ -73,8 +73,8 @@ def _api_server(folder: Folder, etcd: str) -> list[str]:
 
 def _wait(folder: Folder, token: str) -> None:
     begun = time.monotonic()
-    words = ["--raw=/readyz", f"--token={token}"]
-    while "ok" not in folder.kubectl("get", *words, check=False).stdout:
+    arguments = ["--raw=/readyz", f"--token={token}"]
+    while "ok" not in folder.kubectl("get", *arguments, check=False).stdout:
         if not background.alive(folder, "kube-apiserver"):
             fail(f"the API server ended:\n  {background.last_words(folder, 'kube-apiserver')}")
         if time.monotonic() - begun > _PATIENCE:

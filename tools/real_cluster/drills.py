@@ -91,10 +91,12 @@ def _left(folder: Folder) -> str:
         time.sleep(0.5)
 
 
-def _cleaned(folder: Folder, *words: str) -> dict[str, list[dict[str, object]]]:
-    done = in_cluster(folder, [HITLESS, "drill", "--cleanup", "--json", *words])
+def _cleaned(folder: Folder, *arguments: str) -> dict[str, list[dict[str, object]]]:
+    done = in_cluster(folder, [HITLESS, "drill", "--cleanup", "--json", *arguments])
     if done.returncode not in (0, 1):
-        raise RuntimeError(f"drill --cleanup {' '.join(words)}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise RuntimeError(
+            f"drill --cleanup {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()[-300:]}"
+        )
     found: dict[str, list[dict[str, object]]] = json.loads(done.stdout)
     return found
 

@@ -73,9 +73,9 @@ class Folder:
     def kubeconfig(self) -> Path:
         return self.pki / "admin.kubeconfig"
 
-    def kubectl(self, *words: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    def kubectl(self, *arguments: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """kubectl as administrator, inside the control plane's namespace."""
-        command = [str(self.bin / "kubectl"), "--kubeconfig", str(self.kubeconfig), *words]
+        command = [str(self.bin / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
         return run(within(NAMESPACE, command), check=check, text=text)
 
 

@@ -60,9 +60,9 @@ class Node:
         pid = background.alive(self.folder, f"{self.name}-holder")
         return ["nsenter", f"--mount=/proc/{pid}/ns/mnt", f"--net=/run/netns/{self.namespace}", "--", *command]
 
-    def ctr(self, *words: str, check: bool = True) -> str:
+    def ctr(self, *arguments: str, check: bool = True) -> str:
         """containerd's own client, in the kubelet's namespace of images."""
-        return run(self.inside("ctr", "-a", str(self.socket), "-n", "k8s.io", *words), check=check).stdout
+        return run(self.inside("ctr", "-a", str(self.socket), "-n", "k8s.io", *arguments), check=check).stdout
 
 
 def start(node: Node, proxy_mode: str) -> None:

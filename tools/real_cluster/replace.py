@@ -142,7 +142,7 @@ def _measured(folder: Folder, nodes: Sequence[Node]) -> Iterator[_Run]:
     one = _Run(folder, nodes)
     with far_end(folder), changes.watched(nodes) as seen, traffic.running(folder, nodes, _RATE) as pods:
         yield one
-        told = pods.told()
+        told = pods.report()
         one.figures = [
             (each, told.between(each.begin, each.end), seen.between(each.begin, each.end)) for each in one.phases
         ]
@@ -213,8 +213,8 @@ class _Pods:
         """Wait until there is none."""
         self._until(lambda _: not self._items(), "their end")
 
-    def _delete(self, *words: str) -> None:
-        self.folder.kubectl("-n", _SYSTEM, "delete", "pod", "-l", self.label, "--wait=false", *words)
+    def _delete(self, *arguments: str) -> None:
+        self.folder.kubectl("-n", _SYSTEM, "delete", "pod", "-l", self.label, "--wait=false", *arguments)
 
     def _items(self) -> list[dict[str, dict[str, object]]]:
         done = self.folder.kubectl("-n", _SYSTEM, "get", "pods", "-l", self.label, "-o=json", check=False)

@@ -40,7 +40,7 @@ def stops(folder: Folder, nodes: list[Node]) -> Row:
     before = _pods(folder)
     with far_end(folder):
         done = _run(folder, "restart", *_QUICK, "--yes", "--json", "--out", str(_out(folder, "stops")))
-    told = _told(done)
+    told = _verdict(done)
     again = _run(folder, "restart", *_QUICK, "--yes")
     _run(folder, "end", "--yes")
     gone = [node for node, uid in _pods(folder).items() if before.get(node) != uid]
@@ -56,8 +56,8 @@ def resumes(folder: Folder, nodes: list[Node]) -> Row:
         forward = _Round(folder, nodes, _patch(folder))
         forward.drive()
         undo = _run(folder, "undo", "--yes", "--json", "--out", str(_out(folder, "undo")))
-        back = _told(undo)
-        counts = pods.told().between(begun, time.time())
+        back = _verdict(undo)
+        counts = pods.report().between(begun, time.time())
     strategy = _get(folder, "daemonset", *_AGENT)["spec"]["updateStrategy"]
     counted = Counter(forward.gone.values())
     figures = (
@@ -88,11 +88,11 @@ def image(folder: Folder, nodes: list[Node]) -> Row:
         options = ["--zones", "b,a", "--width", "2", "--require-guard", "--accept-inconclusive", *_QUICK]
         options += ["--yes", "--json"]
         out = str(_out(folder, "image"))
-        there = _told(_run(folder, "image", f"kube-flannel={agent_tag()}", *options, "--out", out))
+        there = _verdict(_run(folder, "image", f"kube-flannel={agent_tag()}", *options, "--out", out))
         images = {one["spec"]["containers"][0]["image"] for one in _agents(folder)}
         order = [one.name.partition("-")[2] for one in sorted(Path(out).iterdir()) if one.is_dir()]
-        back = _told(_run(folder, "undo", "--yes", "--json", "--out", str(_out(folder, "image-undo"))))
-        told = pods.told()
+        back = _verdict(_run(folder, "undo", "--yes", "--json", "--out", str(_out(folder, "image-undo"))))
+        told = pods.report()
         counts = told.between(begun, time.time())
     for name in zones:
         folder.kubectl("label", "node", name, f"{_ZONE}-")
@@ -163,8 +163,8 @@ class _Round:
             "done 2": lambda state: courses(state).count("done") >= 2,
         }
 
-    def _begin(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [HITLESS, "rollout", *words, "--yes", "--out", str(_out(self.folder, "resumes", fresh=False))]
+    def _begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [HITLESS, "rollout", *arguments, "--yes", "--out", str(_out(self.folder, "resumes", fresh=False))]
         with (self.folder.logs / "rollout.log").open("ab") as log:
             return subprocess.Popen(
                 within(NAMESPACE, command),
@@ -192,11 +192,11 @@ class _Round:
             self._known[node] = uid
 
 
-def _run(folder: Folder, *words: str) -> subprocess.CompletedProcess[str]:
-    return in_cluster(folder, [HITLESS, "rollout", *words])
+def _run(folder: Folder, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return in_cluster(folder, [HITLESS, "rollout", *arguments])
 
 
-def _told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _verdict(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

@@ -15,7 +15,7 @@ HITLESS = str(ROOT / ".venv/bin/hitless")
 
 @dataclass(frozen=True)
 class Row:
-    """What a part gave: its figures in words, and whether it held."""
+    """What a part gave: its figures as text, and whether it held."""
 
     figures: str
     held: bool

@@ -43,7 +43,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Told:
+class TrafficReport:
     """What the pods wrote: their events, by way."""
 
     events: dict[str, list[dict[str, Any]]]
@@ -85,7 +85,7 @@ class Traffic:
     folder: Folder
     nodes: Sequence[Node]
 
-    def told(self) -> Told:
+    def report(self) -> TrafficReport:
         """What they wrote until now, when what was begun until now has ended; it stays in the folder's traffic/."""
         time.sleep(_OPEN)
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
@@ -94,7 +94,7 @@ class Traffic:
             for way in WAYS:
                 found[way] += self._log(f"probe-{node.name}", way)
             served += self._log(f"farend-{node.name}", "farend")
-        return Told(found, served)
+        return TrafficReport(found, served)
 
     def _log(self, pod: str, container: str) -> list[dict[str, Any]]:
         text = self.folder.kubectl("-n", _NAMESPACE, "logs", pod, "-c", container).stdout
@@ -109,8 +109,8 @@ def running(folder: Folder, nodes: Sequence[Node], rate: int) -> Iterator[Traffi
     try:
         for node in nodes:
             where = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-            words = ["hitless", "farend", "--bind", "$(POD_IP)", "--json"]
-            _apply(folder, f"farend-{node.name}", node, [{**_container("farend", words), "env": [where]}])
+            arguments = ["hitless", "farend", "--bind", "$(POD_IP)", "--json"]
+            _apply(folder, f"farend-{node.name}", node, [{**_container("farend", arguments), "env": [where]}])
         _ready(folder)
         served = [_address(folder, f"farend-{node.name}") for node in nodes]
         for place, node in enumerate(nodes):

@@ -1,4 +1,4 @@
-"""A node's source of leases in a test, and what it told so far."""
+"""A node's source of leases in a test, and its news so far."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ CUTS = {Family.IPV4: cut(ip_network("10.42.0.0/16"), Cutting(), "net-conf.json")
 
 
 class Follower:
-    """What was told, in order."""
+    """The news of a source, in order."""
 
     def __init__(self, source: LeaseSource) -> None:
         self.source = source
-        self._told: queue.Queue[News] = queue.Queue()
+        self._received: queue.Queue[News] = queue.Queue()
         self.last = News()
         self.count = 0
-        source.start(self._told.put)
+        source.start(self._received.put)
 
     def until(self, right: Callable[[News], bool], patience: float = 30) -> News:
         """The first news that are right; fails after a while."""
         while not right(self.last):
             try:
-                self.last = self._told.get(timeout=patience)
+                self.last = self._received.get(timeout=patience)
             except queue.Empty:
                 raise AssertionError(f"never came; the last: {self.last}") from None
             self.count += 1
         return self.last
 
     def drain(self) -> News:
-        while not self._told.empty():
-            self.last = self._told.get()
+        while not self._received.empty():
+            self.last = self._received.get()
             self.count += 1
         return self.last
 

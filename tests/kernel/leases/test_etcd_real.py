@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.leases.bad_words import API_SERVER, BAD, Word, check
 from tests.contract.leases.followers import CUTS, Follower, following, offer
+from tests.contract.leases.invalid_leases import API_SERVER, BAD, PeerLease, check
 from tests.kernel.leases.etcd_server import Server, serving
 
 from hitless.model.families import Family
@@ -197,16 +197,16 @@ def test_nonsense_is_named_and_the_others_are_served(etcd: Server) -> None:
 def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(etcd: Server, kind: str) -> None:
     said: dict[str, str] = {}
 
-    def say(name: str, word: Word) -> str:
+    def publish(name: str, lease: PeerLease) -> str:
         if name in said:
             etcd.delete(SUBNETS + said[name])
-        said[name] = word.subnet.replace("/", "-")
-        etcd.put(SUBNETS + said[name], word.attributes())
+        said[name] = lease.subnet.replace("/", "-")
+        etcd.put(SUBNETS + said[name], lease.attributes())
         return said[name]
 
     given = (ip_network("10.42.1.0/24"),)
     with following(source(etcd, given=given, reserved=frozenset({ip_address(API_SERVER)})), offer(1)) as me:
-        check(me, BAD[kind], say)
+        check(me, BAD[kind], publish)
 
 
 def test_changes_while_we_were_cut_off_are_known_afterwards() -> None:

@@ -11,8 +11,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from tests.contract.leases.bad_words import API_SERVER, BAD, Word, check
 from tests.contract.leases.followers import following
+from tests.contract.leases.invalid_leases import API_SERVER, BAD, PeerLease, check
 
 from hitless.errors import InputError
 from hitless.model.families import Family, Network
@@ -29,14 +29,14 @@ class Node:
 
     def __init__(self, source: LeaseDirectory) -> None:
         self.source = source
-        self._told: queue.Queue[News] = queue.Queue()
+        self._received: queue.Queue[News] = queue.Queue()
         self.last = News()
-        source.start(self._told.put)
+        source.start(self._received.put)
 
     def until(self, right: Callable[[News], bool]) -> News:
         """The first news that are right; fails after a while."""
         while not right(self.last):
-            self.last = self._told.get(timeout=60)
+            self.last = self._received.get(timeout=60)
         return self.last
 
 
@@ -171,9 +171,9 @@ def test_nonsense_is_named_and_the_others_are_served(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(tmp_path: Path, kind: str) -> None:
-    def say(name: str, word: Word) -> str:
+    def publish(name: str, lease: PeerLease) -> str:
         draft = tmp_path / f".{name}"
-        draft.write_text(word.file())
+        draft.write_text(lease.file())
         draft.rename(tmp_path / f"{name}.json")
         return name
 
@@ -181,7 +181,7 @@ def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served
     given = (ip_network("10.42.1.0/24"),)
     source = LeaseDirectory(LeaseDirectoryOptions(tmp_path, "me", CUTS, given, reserved=reserved))
     with following(source, offer(1)) as me:
-        check(me, BAD[kind], say)
+        check(me, BAD[kind], publish)
 
 
 def test_a_node_that_goes_is_gone_and_a_directory_that_goes_is_trouble_and_no_loss(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from urllib.error import HTTPError
 
 import pytest
-from tests.contract.leases.bad_words import API_SERVER, BAD, Word, check
 from tests.contract.leases.clusters import Cluster, fake, vxlan_says
 from tests.contract.leases.followers import following, offer
+from tests.contract.leases.invalid_leases import API_SERVER, BAD, PeerLease, check
 from tests.contract.leases.node_stories import *  # noqa: F403 - the contract's tests
 from tests.contract.leases.node_stories import source
 
@@ -41,16 +41,16 @@ def test_thousands_come_in_pages_and_all_are_known(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(cluster: Cluster, kind: str) -> None:
-    def say(name: str, word: Word) -> str:
+    def publish(name: str, lease: PeerLease) -> str:
         with suppress(HTTPError):
             cluster.remove(name)
-        cluster.add(name, word.subnet, word.annotations())
+        cluster.add(name, lease.subnet, lease.annotations())
         return name
 
     cluster.add("me", "10.42.1.0/24")
     reserved = frozenset({ip_address(API_SERVER)})
     with following(source(cluster, reserved=reserved), offer(1)) as me:
-        check(me, BAD[kind], say)
+        check(me, BAD[kind], publish)
 
 
 def test_what_the_pod_says_is_this_nodes_name(cluster: Cluster) -> None:

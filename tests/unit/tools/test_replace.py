@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tools.real_cluster.changes import Changes
-from tools.real_cluster.traffic import Count, Told
+from tools.real_cluster.traffic import Count, TrafficReport
 
 SECOND = 10**9
 
@@ -27,7 +27,7 @@ def test_connections_count_where_they_were_begun_and_broken_streams_are_lost() -
         attempts(13.0, 20, 5),
     ]
     beats = [{"type": "heartbeat", "t": at * SECOND, "max_lag_ns": late} for at, late in ((9, 9e9), (11, 2.5e9))]
-    told = Told({"pods": events, "outside": [attempts(10.5, 7)]}, beats)
+    told = TrafficReport({"pods": events, "outside": [attempts(10.5, 7)]}, beats)
     assert told.between(10, 13) == {"pods": Count(40, 2, ("stream", "timeout")), "outside": Count(7)}
     assert (told.late(10, 13), told.late(12, 13)) == (2.5, 0)
 
