@@ -38,7 +38,7 @@ SAMPLE = 0.1
 
 @dataclass
 class Sampler:
-    """What people do by hand: `watch -n0.1 iptables -t nat -S …`, which waits 100 ms after each answer."""
+    """What operators do by hand: `watch -n0.1 iptables -t nat -S …`, which waits 100 ms after each answer."""
 
     namespace: Namespace
     empty: int = 0

@@ -155,7 +155,7 @@ def _stalls(log: Path) -> list[tuple[str, float, float]]:
 
 
 def _why(one: dict[str, object]) -> str:
-    """An episode in words."""
+    """An episode as text."""
     samples, states, cores = one["samples"], one["states"], one["cores"]
     assert isinstance(samples, list) and isinstance(states, list) and isinstance(cores, dict)
     words = f"{one['name']} stood still for {one['seconds']} s"

@@ -57,7 +57,7 @@ def hitless(*words: str, timeout: float = HANG, environment: dict[str, str] | No
 
 
 def busy(agent: dict[str, Any]) -> bool:
-    """Whether this machine was too busy to measure on, by the drill's own words; a tool that died is none of it."""
+    """Whether the drill reports that this machine was too busy to measure; a tool that was killed does not count."""
     reasons = " ".join(agent["reasons"])
     return agent["verdict"] == "inconclusive" and any(word in reasons for word in BUSY) and "by itself" not in reasons
 
@@ -96,7 +96,7 @@ def lateness() -> Iterator[Callable[[Path], int]]:
 
 
 def start(*words: str, new_session: bool = False) -> tuple[subprocess.Popen[str], str]:
-    """Start the command with a word in its environment by which everything that it starts is known."""
+    """Start the command with a mark in its environment that identifies all its processes."""
     need(lab.LabPlan())
     mark = f"HITLESS_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
@@ -110,7 +110,7 @@ def start(*words: str, new_session: bool = False) -> tuple[subprocess.Popen[str]
 
 
 def left(mark: str) -> list[str]:
-    """The command lines of processes with this word in their environment."""
+    """The command lines of processes with this mark in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():

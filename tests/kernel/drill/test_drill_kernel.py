@@ -101,7 +101,7 @@ exec sleep 600
 """
 
 
-def test_an_agent_of_ones_own_is_drilled_by_its_command_and_its_own_word_for_ready(tmp_path: Path) -> None:
+def test_a_users_own_agent_is_drilled_by_its_command_and_its_own_readiness_check(tmp_path: Path) -> None:
     script = tmp_path / "mine.sh"
     script.write_text(AGENT)
     script.chmod(0o755)
@@ -127,7 +127,7 @@ def test_an_agent_that_carries_nothing_is_inconclusive_and_is_not_restarted(tmp_
     assert "did not carry" in " ".join(agent["reasons"])
 
 
-def test_an_agent_that_cannot_run_is_inconclusive_with_its_last_words(tmp_path: Path) -> None:
+def test_an_agent_that_cannot_run_is_inconclusive_with_its_last_output(tmp_path: Path) -> None:
     command = "sh -c 'echo cannot find the datastore; exit 7'"
     # it is never ready: without a probe, living for a tenth of a second would be enough
     words = ("--agent-command", command, "--ready-command", "false")

@@ -69,7 +69,7 @@ def test_our_agents_lose_nothing_in_both_families_all_replaced_at_once_and_back(
     assert {(one.node, one.family) for one in between} == {(n, f) for n in ("node0", "node1") for f in ("ipv4", "ipv6")}
 
 
-def test_one_node_whose_agent_takes_its_routes_along_is_told_from_the_others(agent: str, tmp_path: Path) -> None:
+def test_one_node_whose_agent_removes_its_routes_is_distinguished_from_the_others(agent: str, tmp_path: Path) -> None:
     words = ("--overlay", "host-gw", "--agent-command", f"{agent} keeps", "--agent-command", f"node1={agent} cuts")
     ready = ("--ready-command", "test -e /run/routing.ready")
     done = hitless("drill", *words, *ready, *SHORT, "--out", str(tmp_path / "out"))

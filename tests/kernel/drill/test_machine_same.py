@@ -154,7 +154,7 @@ def test_the_machine_is_the_same_after_a_signal_in_the_middle_of(
     assert changes(before, machine.state()) == {}
 
 
-def test_the_machine_is_the_same_while_a_lab_stands_and_after_it(machine: Machine) -> None:
+def test_the_machine_is_the_same_while_a_lab_is_up_and_after_it(machine: Machine) -> None:
     before = machine.state()
     assert machine.hitless("lab", "up", "--family", "dual", "--nodes", "2", "--agent", "flannel-0.28").returncode == 0
     assert changes(before, machine.state()) == {}

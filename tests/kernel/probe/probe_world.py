@@ -132,7 +132,7 @@ def tool(namespace: Namespace, words: Sequence[str], log: Path, *, program: Sequ
 
 @dataclass
 class World:
-    """The lab, and short words for what the tests do in it."""
+    """The lab, with short methods for what the tests do in it."""
 
     cluster: lab.Lab
     folder: Path
@@ -180,7 +180,7 @@ class World:
         return found
 
     def probe(self, *words: str, targets: Sequence[str] = ()) -> Tool:
-        """Start a prober in the pod, to the far end in both families unless told otherwise."""
+        """Start a prober in the pod, by default to the far end in both families."""
         line = ["probe", "--json"]
         for url in targets or [self.url(family) for family in Family]:
             line += ["--to", url]

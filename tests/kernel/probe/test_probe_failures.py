@@ -191,7 +191,7 @@ def heal(world: World) -> None:
         processes.run(words, namespace=world.node)
 
 
-def test_a_flow_that_stays_broken_is_said_to_be_so_at_the_end(world: World) -> None:
+def test_a_flow_that_stays_broken_is_reported_at_the_end(world: World) -> None:
     world.far_end()
     world.nft(DROP_ALL)
     probe = world.probe("--mix", "tcp=1,udp=1,icmp=1", "--rate", "200", "--timeout", "0.3")
@@ -272,7 +272,7 @@ def test_when_the_control_fails_too_it_is_the_far_end(world: World) -> None:
     assert sum(one.lost for one in probe.of(e.Attempts) if one.stream) == probe.totals["control_lost"] == len(controls)
 
 
-def test_a_control_that_answers_shows_that_the_network_stands(world: World) -> None:
+def test_a_control_that_answers_shows_that_the_network_works(world: World) -> None:
     world.far_end()
     world.nft(DROP_ALL)
     node = f"icmp://{world.cluster.nodes[0].addresses[Family.IPV4]}"

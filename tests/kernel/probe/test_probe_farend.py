@@ -139,7 +139,7 @@ def test_a_forged_question_does_not_make_two_far_ends_talk_to_each_other(world: 
     assert (second.totals.get("udp", 0), second.totals["udp_ignored"]) == (0, 1)
 
 
-def test_a_crowd_of_idle_connections_keeps_nobody_out_and_is_told(world: World) -> None:
+def test_many_idle_connections_keep_no_client_out_and_are_reported(world: World) -> None:
     far_end = world.far_end()
     address = world.address(Family.IPV4)
     crowd = (
@@ -193,7 +193,7 @@ def flows(seen: Tool) -> set[tuple[str, int, int]]:
     return {(one.kind, one.sport, one.dport) for one in seen.of(e.Leak)}
 
 
-def test_what_leaked_before_its_end_is_told_however_late_it_is_run(world: World) -> None:
+def test_leaks_before_its_end_are_reported_however_late_it_is_scheduled(world: World) -> None:
     far_end = world.far_end()
     world.stop_masquerade()
     far_end.process.send_signal(signal.SIGSTOP)

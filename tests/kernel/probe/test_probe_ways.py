@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def web(world: World, tmp_path: Path) -> Iterator[str]:
-    """A web server with a certificate that nobody signed, at the far end; its URL."""
+    """A web server with a self-signed certificate at the far end; its URL."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     words += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=far.example"]
@@ -67,7 +67,7 @@ def started(world: World, words: Sequence[str], log: Path, program: Sequence[str
     return punctual(lambda: world.stack.enter_context(tool(world.pod, line, log, program=program)))
 
 
-def test_a_proxy_that_says_its_far_side_is_gone_is_no_success(world: World) -> None:
+def test_a_gateway_error_of_a_proxy_is_a_failure(world: World) -> None:
     listening = inside(
         world.cluster.far_end.namespace, lambda: socket.create_server((world.address(Family.IPV4), 8080))
     )
@@ -155,7 +155,7 @@ def test_nothing_is_left_behind_in_the_pod_and_little_in_conntrack(world: World)
     assert states["TIME_WAIT"] == 0
 
 
-def test_a_second_signal_ends_at_once_and_says_what_was_abandoned(world: World) -> None:
+def test_a_second_signal_ends_at_once_and_reports_abandoned_attempts(world: World) -> None:
     world.nft("add rule ip probe-test forward drop\nadd rule ip6 probe-test forward drop")
     probe = world.probe("--mix", "udp=1", "--timeout", "50", "--rate", "100")
     probe.wait_beats()

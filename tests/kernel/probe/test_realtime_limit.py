@@ -49,8 +49,8 @@ def test_a_thread_that_does_not_sleep_is_made_ordinary_and_urgent_again_when_it_
     assert done.stdout.strip() == "['realtime', (2, False), (0, True), -15, 'nice', (2, True), 0]"
 
 
-def test_the_kernel_ends_who_never_waits_and_is_not_looked_after() -> None:
-    """The last wall: nobody looks (here: no thread of ours), and the kernel counts."""
+def test_the_kernel_ends_a_real_time_process_that_never_waits_without_a_watchdog() -> None:
+    """The last protection: without a watchdog thread, the kernel's own limit applies."""
     code = (
         "import resource, os\n"
         "from hitless.kernel import realtime_limit\n"

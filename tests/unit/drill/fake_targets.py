@@ -1,4 +1,4 @@
-"""A target of words: subjects that say what a lab would, in virtual time."""
+"""A fake target: subjects that write a lab's events, in virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class VirtualClock(Clock):
 
 @dataclass
 class FakeSubject:
-    """Streams until it is quiet; a restart takes 0.3 s and costs what it is told to."""
+    """Streams until it is quiet; a restart takes 0.3 s and causes the given losses."""
 
     recorder: SubjectRecorder
     gap: float = 0.0

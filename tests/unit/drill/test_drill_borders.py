@@ -66,7 +66,7 @@ def test_output_that_has_no_room_is_an_error_and_not_the_verdict_fail(tmp_path: 
 
 
 @pytest.mark.parametrize("as_object", [True, False])
-def test_a_report_that_has_no_room_is_an_error_that_keeps_verdict_and_log_and_says_how_to_go_on(
+def test_a_report_without_room_is_an_error_that_keeps_verdict_and_log_and_has_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_object: bool
 ) -> None:
     whole = os.write
@@ -169,7 +169,7 @@ def test_an_agent_that_can_never_run_is_refused_before_a_lab_is_built(
     [("/etc/passwd", "/etc/passwd is not a namespace"), ("/no/such", "there is no namespace /no/such")],
 )
 @pytest.mark.parametrize("words", [["watch", "--once"], ["farend"], ["probe", "--to", "tcp://192.0.2.1:1"]])
-def test_what_is_no_namespace_is_said(
+def test_an_invalid_namespace_is_reported(
     capsys: pytest.CaptureFixture[str], words: list[str], named: str, told: str
 ) -> None:
     assert run_tools([*words, "--namespace", named]) == 3

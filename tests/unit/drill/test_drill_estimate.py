@@ -1,4 +1,4 @@
-"""The time that a drill still takes, and what is open: told from the drill's own calendar."""
+"""The estimate of the time left and of open attempts, from the drill's own phases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hitless.model import events as e
 SECOND = 10**9
 
 
-def test_nothing_is_told_before_a_round_was_seen_and_the_rest_is_counted_then() -> None:
+def test_there_is_no_estimate_before_a_whole_round_and_the_rest_is_counted_then() -> None:
     left = TimeLeft(["a", "b"], 3)
     assert left.seconds() is None
     for t, phase, number in ((0, "baseline", 0), (2, "round", 1), (4, "round", 2)):

@@ -82,7 +82,7 @@ def anchors(tmp_path: Path) -> list[int]:
         ("pass", "probe ended by itself with exit code 0"),
     ],
 )
-def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Path, code: str, why: str) -> None:
+def test_a_tool_that_ends_by_itself_is_an_error_with_its_last_output(tmp_path: Path, code: str, why: str) -> None:
     async def act(recorder: SubjectRecorder) -> None:
         tool = await start(code, recorder)
         await recorder.trouble.wait()
@@ -164,7 +164,7 @@ def test_the_terminals_ctrl_c_does_not_reach_a_tool(tmp_path: Path) -> None:
     assert len(recorded(tmp_path, act)) == 2
 
 
-def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
+def test_the_recorder_has_the_latest_states_of_the_streams(tmp_path: Path) -> None:
     async def act(recorder: SubjectRecorder) -> None:
         seen = [recorder.restored({})]
         for family, network, state in (
@@ -181,7 +181,7 @@ def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
     recorded(tmp_path, act)
 
 
-def test_a_tool_that_refused_to_begin_says_why(tmp_path: Path) -> None:
+def test_a_tool_that_refused_to_start_has_its_reason(tmp_path: Path) -> None:
     async def act(recorder: SubjectRecorder) -> None:
         code = "import sys; print('hitless: --to: no URL', file=sys.stderr); sys.exit(3)"
         tool = await start(code, recorder)

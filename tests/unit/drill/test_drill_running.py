@@ -110,7 +110,7 @@ def test_a_subject_without_traffic_ends_within_a_bound_and_never_passes(tmp_path
     assert "no attempt within 15 s of the start" in reasons(verdict)
 
 
-def test_a_slow_node_has_as_long_for_its_first_words_as_for_a_restart(tmp_path: Path) -> None:
+def test_a_slow_node_has_as_long_for_its_first_events_as_for_a_restart(tmp_path: Path) -> None:
     class Slow(FakeSubject):
         def state(self, state: str) -> None:
             if not self.recorder.states:  # its first word comes late
@@ -194,5 +194,5 @@ def test_a_plan_that_asks_for_the_impossible_is_refused_by_its_flag(flag: str, c
         DrillPlan(**change)  # type: ignore[arg-type]
 
 
-def test_every_method_has_the_word_of_the_command_line() -> None:
+def test_every_method_has_the_name_of_the_command_line() -> None:
     assert [str(method) for method in Method] == ["sigterm", "sigkill", "crash-loop", "stop", "replace"]

@@ -1,4 +1,4 @@
-"""A stream tells only what its tool on its node can know; the rest is refused and reported, in bounded words."""
+"""A stream may contain only what its tool on its node can know; the rest is refused and reported, within bounds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OURS: list[e.Event] = [e.Phase(t=T, phase="end"), e.Restart(t=T, step="killed", 
         ("pods_farend", FAR),
     ],
 )
-def test_what_a_tool_knows_is_taken(stream: str, events: list[e.Event]) -> None:
+def test_events_of_the_tools_types_are_accepted(stream: str, events: list[e.Event]) -> None:
     for event in events:
         assert refused(event, stream, "n1") == ""
         assert refused(msgspec.structs.replace(event, node="n1"), stream, "n1") == ""
@@ -87,13 +87,13 @@ def test_every_event_that_a_tools_code_makes_is_taken(tool: str) -> None:
     assert {types[name] for name in made & set(types)} <= known
 
 
-def test_every_kind_of_event_is_either_a_tools_or_the_drills() -> None:
+def test_every_type_of_event_belongs_to_a_tool_or_the_drill() -> None:
     sent = {type(event) for event in WATCHED + PROBED + FAR}
     assert set(typing.get_args(e.Event)) - sent == {e.Phase, e.Restart, e.Unknown}
 
 
 @pytest.mark.parametrize("stream", ["watch", "probe", "control_pods", "farend", "relay", "pods", "pods_farend"])
-def test_nobody_but_the_drill_has_a_calendar_or_restarts_agents(stream: str) -> None:
+def test_only_the_drill_writes_phases_and_restarts(stream: str) -> None:
     for event in OURS:
         assert "does not know of" in refused(event, stream, "n1")
 
@@ -102,7 +102,7 @@ def test_nobody_but_the_drill_has_a_calendar_or_restarts_agents(stream: str) -> 
     ("stream", "foreign"), [("watch", PROBED[1:4]), ("probe", WATCHED[1:7]), ("farend", WATCHED[1:7] + PROBED[1:4]),
                             ("watch", FAR[:1]), ("relay", WATCHED[:8])],
 )  # fmt: skip
-def test_no_tool_tells_what_another_one_sees(stream: str, foreign: list[e.Event]) -> None:
+def test_events_of_other_tools_types_are_refused(stream: str, foreign: list[e.Event]) -> None:
     for event in foreign:
         assert refused(event, stream, "n1"), event
 
@@ -118,7 +118,7 @@ def test_other_nodes_agents_streams_and_tools_are_not_spoken_for() -> None:
     assert "says that it is 'probe'" in refused(e.Summary(t=T, tool="probe"), "watch", "n1")
 
 
-def test_what_is_refused_is_told_three_times_and_counted() -> None:
+def test_refused_events_are_reported_three_times_and_counted() -> None:
     claims = EventCheck()
     told = [claims.admit(OURS[0], "watch", "n1") for _ in range(10_000)]
     assert not any(taken for taken, _ in told)

@@ -1,4 +1,4 @@
-"""By what it is known that an agent restarted: processes that really run here, and rules that somebody wrote."""
+"""Evidence of a restart: real processes on this machine, and rule changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def test_another_process_of_the_name_is_a_sign_and_the_same_one_speaks_against_it(start: Start) -> None:
+def test_another_process_of_the_name_is_evidence_and_the_same_one_is_evidence_against(start: Start) -> None:
     name = f"agent-{uuid.uuid4()}"
     first = start(name)
     way = RestartMethod(command="true", process=name)
@@ -71,7 +71,7 @@ def test_a_process_that_was_only_signalled_did_not_restart(start: Start) -> None
     assert (sign, against) == ("", f"{name} (process {first.pid}) did not end")
 
 
-def test_a_name_that_nobody_has_is_refused_before_anything_is_restarted() -> None:
+def test_a_name_without_a_process_is_refused_before_anything_is_restarted() -> None:
     with pytest.raises(InputError, match="--agent-process: no process no-such runs in this network namespace"):
         RestartMethod(command="true", process="no-such").check()
 
@@ -106,7 +106,7 @@ def test_network_agents_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch
         (process(1, "/usr/bin/python3", "/opt/any.py", age=0.1), False),
     ],
 )
-def test_a_daemon_that_nobody_knows_counts_where_it_may_change_the_network(
+def test_an_unknown_daemon_counts_if_it_may_change_the_network(
     monkeypatch: pytest.MonkeyPatch, one: Running, counts: bool
 ) -> None:
     monkeypatch.setattr(restart_signs, "running", lambda: (one,))

@@ -63,7 +63,7 @@ def test_a_gap_that_was_missed_is_wrong() -> None:
     assert "2 gaps of 1 to 50 ms" in found
 
 
-def test_a_gap_that_nobody_made_is_wrong() -> None:
+def test_a_gap_that_was_not_made_is_wrong() -> None:
     assert "1 gaps of 1 to 50 ms" in wrong(gaps((2.3, 0.05)), lossy((2.3, 0.05), (2.6, 0.05)))
 
 
@@ -79,7 +79,7 @@ def late(drill: Drill, seconds: float) -> Drill:
     return drill
 
 
-def test_gaps_that_were_seen_late_are_found_and_only_their_times_cannot_be_told() -> None:
+def test_gaps_that_were_seen_late_are_found_and_only_their_times_are_unknown() -> None:
     made, seen = ((2.3, 0.002), (2.4, 0.005), (2.5, 0.05)), ((2.505, 0.002), (2.510, 0.005), (2.52, 0.04))
     for lag, busy in ((0.2, True), (0.001, False)):
         (wrong,) = [each for each in checked(gaps(*made), late(lossy(*seen), lag)) if not each.right]
@@ -96,7 +96,7 @@ def test_a_gap_that_was_missed_is_excused_only_where_rules_are_asked_and_were_as
         assert "not those of 5 ms" in found.found
 
 
-def test_two_gaps_that_were_seen_as_one_are_excused_by_a_look_that_was_later_than_the_pause_between_them() -> None:
+def test_two_gaps_that_were_merged_are_excused_if_the_watch_was_later_than_the_pause_between_them() -> None:
     made, seen = ((2.3, 0.2), (2.58, 0.2)), ((2.3, 0.48),)
     for asked, lag, busy in ((True, 0.1, True), (True, 0.05, False), (False, 0.1, False)):
         trial = gaps(*made)
@@ -180,7 +180,7 @@ def slept(drill: Drill, tool: str, seconds: float) -> Drill:
 
 
 @pytest.mark.parametrize("tool", ["probe", "farend"])
-def test_what_a_tool_lost_that_this_machine_let_stand_still_is_busy_and_only_with_its_own_word_for_it(
+def test_losses_of_a_stalled_tool_are_excused_only_if_the_tool_reports_its_lag(
     tool: str,
 ) -> None:
     for lag, busy in ((3.0, True), (0.1, False)):
@@ -207,7 +207,7 @@ def test_a_tool_that_was_killed_must_make_the_drill_inconclusive_and_say_so() ->
     assert wrong(trial, told) == []
 
 
-def test_the_word_of_the_whole_is_the_worst_and_nothing_checked_is_a_fail() -> None:
+def test_the_overall_verdict_is_the_worst_and_without_findings_a_fail() -> None:
     right, busy, bad = Finding("a", "b", "c", True), Finding("a", "b", "c", False, True), Finding("a", "b", "c", False)
     assert overall([right, right]) == "pass"
     assert overall([right, busy]) == "inconclusive"

@@ -1,4 +1,4 @@
-"""Whatever ends a task or a thread of a drill is told, and ends what depends on it."""
+"""Whatever ends a task or a thread of a drill is reported, and ends what depends on it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ FOREIGN = [RuntimeError("a defect"), MemoryError(), RecursionError("deep"), OSEr
 
 
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
-def test_a_tool_that_nobody_can_listen_to_any_more_is_ended_and_the_drill_told(
-    tmp_path: Path, error: Exception
-) -> None:
+def test_a_tool_whose_output_cannot_be_read_is_ended_and_reported(tmp_path: Path, error: Exception) -> None:
     async def run() -> None:
         with LogWriter(tmp_path / "events.jsonl") as writer:
             record = DrillLog(writer, Clock())
@@ -66,7 +64,7 @@ def test_a_tool_that_nobody_can_listen_to_any_more_is_ended_and_the_drill_told(
 
 
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
-def test_a_stream_of_a_pod_that_breaks_by_whatever_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pods_stream_that_breaks_by_any_error_is_reported(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: Any, **__: Any) -> None:
         raise error
 
@@ -84,7 +82,7 @@ def test_a_stream_of_a_pod_that_breaks_by_whatever_is_told(error: Exception, mon
     assert type(error).__name__ in words
 
 
-def test_a_pod_whose_disk_is_full_ends_its_tools_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_with_a_full_disk_ends_its_tools_and_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)
     (tmp_path / relays._SPOOL).symlink_to("/dev/full")
     relay = Relay(tmp_path, {"probe": ["-c", TALKS]}, 3.0, program=(sys.executable,))
@@ -92,13 +90,13 @@ def test_a_pod_whose_disk_is_full_ends_its_tools_and_says_why(tmp_path: Path, mo
         relay.run()
 
 
-def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
+def test_a_failed_turn_of_the_agents_loop_is_reported_and_tried_again() -> None:
     stream, health = io.StringIO(), Health(stale_after=15.0)
 
     class Failing(AgentLoop):
         turns = 0
 
-        async def _turn(self) -> None:
+        async def _step(self) -> None:
             self.turns += 1
             if self.turns <= len(FOREIGN[:2]):
                 raise FOREIGN[self.turns - 1]
@@ -114,6 +112,7 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
         await loop.run()
         return loop
 
+    assert Failing._step is not AgentLoop._step  # mypy reports a rename: without the override the loop would never end
     assert asyncio.run(run()).turns == 3
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["rules not read", "rules not read"]
@@ -122,7 +121,7 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
     assert any("the memory ran out" in reason for reason in health.reasons(time.monotonic()))
 
 
-def test_the_log_of_a_drill_tells_of_its_disk_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_under_the_log_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     writer = LogWriter(tmp_path / "log")

@@ -107,7 +107,7 @@ class Drill:
     # --- what can go wrong ---------------------------------------------------------------------------------------
 
     def gap(self, begin: float, length: float, *, family: str = "ipv4", writer: e.Writer | None = IPTABLES) -> Drill:
-        """A gap of the rules, with nobody in it."""
+        """A gap of the rules, without losses."""
         network = "10.42.0.0/16" if family == "ipv4" else "fd42::/48"
         here = self.where("watch")
         why = "chain FLANNEL-POSTRTG has no rule"

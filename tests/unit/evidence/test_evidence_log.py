@@ -40,7 +40,7 @@ def test_an_existing_log_is_never_touched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingError, match="--out"):
         LogWriter(tmp_path / "file" / "events.jsonl")
@@ -66,7 +66,7 @@ def test_a_full_disk_in_the_middle_of_a_line_spoils_nothing_of_what_comes_before
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_torn_last_line_is_left_out_and_said(tmp_path: Path, cut: int) -> None:
+def test_a_torn_last_line_is_left_out_and_reported(tmp_path: Path, cut: int) -> None:
     path = written(tmp_path / "events.jsonl", outage_drill().log())
     data = path.read_bytes()
     path.write_bytes(data[:-cut] if cut > 1 else data[:-2])

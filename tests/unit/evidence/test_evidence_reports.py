@@ -163,7 +163,7 @@ def test_the_page_holds_everything_and_fetches_nothing() -> None:
     assert text.count("<h3>Timeline</h3>") == 3
 
 
-def test_the_page_says_first_who_lost_what() -> None:
+def test_the_page_begins_with_each_agents_losses() -> None:
     words = " ".join(page(render("html", *judged(three()))).words)
     assert "hitless lost 0 of 9,000 connections over 2 restarts; flannel-0.28 (stand-in) lost 100 of 9,100" in words
 
@@ -171,7 +171,7 @@ def test_the_page_says_first_who_lost_what() -> None:
 HEADLINE = "PASS for hitless; 1 of 3 agents failed, 1 of 3 inconclusive"
 
 
-def test_every_report_says_first_whose_verdict_it_is_and_how_many_it_is_not() -> None:
+def test_every_report_begins_with_the_judged_agent_and_the_number_of_others_that_failed() -> None:
     told = judged(three())
     text = render("html", *told)
     assert f"<title>{HEADLINE}</title>" in text
@@ -221,7 +221,7 @@ def test_a_drill_that_ended_before_its_baseline_is_drawn() -> None:
     assert "<svg" in render("html", *judged(events))
 
 
-def test_the_terminal_tells_the_story_and_says_that_a_log_is_cut() -> None:
+def test_the_terminal_report_has_all_results_and_a_note_if_the_log_is_cut_off() -> None:
     text = render("terminal", *judged(three()))
     assert text.startswith("✓ PASS for hitless; 1 of 3 agents failed, 1 of 3 inconclusive\n")
     assert re.search(r"flannel-0\.28 +2 +2 +55\.0 ms +110\.0 ms +100 +9,100 +180 +80 +> 3\.0 s +0 +✗ fail", text)
@@ -289,7 +289,7 @@ def test_the_command_writes_to_a_file_and_keeps_stdout_empty(log: Path, tmp_path
     assert "<!doctype html>" in out.read_text()
 
 
-def test_the_command_says_that_a_log_was_torn(log: Path) -> None:
+def test_the_command_reports_a_torn_log(log: Path) -> None:
     log.write_bytes(log.read_bytes()[:-5])
     done = CliRunner().invoke(command, [str(log)], standalone_mode=False)
     assert done.return_value == Exit.INCONCLUSIVE

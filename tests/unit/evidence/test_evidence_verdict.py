@@ -28,7 +28,7 @@ def why(events: list[e.Event]) -> str:
 # --- pass ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_clean_drill_passes_and_says_what_the_pass_rests_on() -> None:
+def test_a_clean_drill_passes_and_gives_the_figures_as_reasons() -> None:
     agent = the(Drill().log())
     assert agent.verdict == "pass"
     assert agent.reasons == (
@@ -52,7 +52,7 @@ def test_a_harmless_change_of_the_rules_passes() -> None:
     assert "1 rule change seen" in agent.reasons[0]
 
 
-def test_an_answer_after_a_retry_is_no_loss_but_is_said() -> None:
+def test_an_answer_after_a_retry_is_not_a_loss_but_is_reported() -> None:
     drill = Drill()
     drill.extra.append(
         e.Attempts(t=at(2.4), interval_ns=S // 10, kind="tcp", family="ipv4", sent=1, ok=1, delayed=1,
@@ -86,7 +86,7 @@ def test_the_outage_of_flannel_fails_with_its_figures() -> None:
     )
 
 
-def test_a_gap_that_nobody_fell_into_fails_all_the_same() -> None:
+def test_a_gap_without_losses_is_a_failure() -> None:
     assert the(Drill().gap(2.3, 0.0004).log()).verdict == "fail"
     assert "a gap of 0.4 ms in the rules, made by iptables; no attempt happened to fall into one" in why(
         Drill().gap(2.3, 0.0004).log()
@@ -156,7 +156,7 @@ def test_gaps_of_both_families_are_two_and_gaps_of_one_family_at_once_are_one() 
     assert (the(once.log()).gaps, the(once.log()).gap_ms) == (1, 70)
 
 
-def test_a_poisoned_flow_is_told_by_a_late_leak_or_by_its_recovery() -> None:
+def test_a_poisoned_flow_is_recognised_by_a_late_leak_or_by_its_recovery() -> None:
     late = Drill().gap(2.3, 0.05).lose(2.32).leak(2.3201).leak(3.33)
     assert the(late.log()).causes == {"poisoned": 1}
     knocked = Drill().gap(2.3, 0.05).lose(2.32).knock(2.32, 2.5)
@@ -213,7 +213,7 @@ def test_no_restart_is_never_a_pass_and_the_reason_is_taken_from_the_drill() -> 
     assert "flanneld: exec format error" not in agent.reasons[1:], "said once"
 
 
-def test_an_agent_of_which_the_log_says_nothing_is_inconclusive() -> None:
+def test_an_agent_without_events_is_inconclusive() -> None:
     drill = Drill()
     drill.config["agents"] = ["flannel-0.28", "cilium"]
     verdict = decide(drill.log())
@@ -259,7 +259,7 @@ def test_fewer_rounds_than_asked_for_are_inconclusive() -> None:
     assert "only 2 of 5 restarts" in why(drill.log())
 
 
-def test_restarts_that_nobody_saw_are_inconclusive_whatever_was_ready() -> None:
+def test_restarts_without_evidence_are_inconclusive_whatever_was_ready() -> None:
     found = the(Drill(unseen=(1, 2)).log())
     assert (found.verdict, found.reasons) == ("inconclusive", ("no sign that an agent restarted in rounds 1, 2",))
     assert [one.evidence for one in found.per_round] == ["", ""]
@@ -268,7 +268,7 @@ def test_restarts_that_nobody_saw_are_inconclusive_whatever_was_ready() -> None:
     assert [one.evidence for one in found.per_round] == ["process 101 runs", ""]
 
 
-def test_losses_over_restarts_that_nobody_saw_are_not_the_agents() -> None:
+def test_losses_over_restarts_without_evidence_are_not_blamed_on_the_agent() -> None:
     drill = Drill(unseen=(1, 2)).gap(2.3, 0.05).lose(2.32)
     assert the(drill.log()).verdict == "inconclusive"
     assert the(Drill(unseen=(2,)).gap(2.3, 0.05).lose(2.32).log()).verdict == "fail"
@@ -278,7 +278,7 @@ def test_a_log_of_before_that_holds_no_evidence_is_judged_as_it_was() -> None:
     assert the(Drill(unseen=(1, 2), config={"restart_evidence": False}).log()).verdict == "pass"
 
 
-def test_the_words_of_whoever_looked_for_a_sign_are_the_reason() -> None:
+def test_the_recorded_detail_of_a_restart_without_evidence_is_the_reason() -> None:
     drill = Drill(unseen=(1, 2))
     said = (
         "no sign that an agent restarted in round 1: flanneld (process 7) did not end; true said on standard error: x"
@@ -316,7 +316,7 @@ def test_a_standby_that_an_earlier_guard_left_is_named_in_the_pass_that_rests_on
     )
 
 
-def test_what_a_guard_bridged_is_told_beside_a_failure_too() -> None:
+def test_what_a_guard_bridged_is_reported_beside_a_failure_too() -> None:
     found = decide(bridged_drill(guard=True, agent="flanneld+guard").lose(2.32).log())
     assert (found.verdict, found.headline) == ("fail", "FAIL for flanneld+guard")
     assert any(
@@ -366,7 +366,7 @@ def test_a_prober_that_was_late_in_the_baseline_only_still_passes() -> None:
     assert the(drill.log()).verdict == "pass"
 
 
-def test_an_error_is_told_with_its_words() -> None:
+def test_an_error_is_reported_with_its_detail() -> None:
     drill = Drill().lose(2.3, cause="error")
     drill.extra = [
         msgspec.structs.replace(one, detail="HTTP 503") if isinstance(one, e.Loss) else one for one in drill.extra
@@ -396,7 +396,7 @@ def test_ten_attempts_in_a_round_are_enough_however_slow_the_rate() -> None:
     assert (agent.verdict, agent.attempted) == ("pass", 45)
 
 
-def test_too_few_attempts_of_one_family_are_told_of_that_family() -> None:
+def test_too_few_attempts_of_one_family_are_reported_for_that_family() -> None:
     events = [*a_second(5, ("ipv4", "ipv6"))]
     thin = [one for one in events if not (isinstance(one, e.Attempts) and one.family == "ipv6" and one.t > at(2.5))]
     assert the(thin).verdict == "inconclusive"
@@ -496,7 +496,7 @@ def test_rules_that_cannot_be_understood_are_inconclusive() -> None:
 
 
 @pytest.mark.parametrize(("legacy", "word"), [(True, "inconclusive"), (False, "pass")])
-def test_a_late_watch_is_inconclusive_where_it_must_ask(legacy: bool, word: str) -> None:
+def test_a_late_watch_is_inconclusive_where_it_polls(legacy: bool, word: str) -> None:
     drill = Drill()
     here = drill.where("watch")
     drill.extra += [
@@ -542,7 +542,7 @@ def test_an_agent_that_ended_by_itself_is_inconclusive() -> None:
     assert "the agent ended by itself 1 time" in the(drill.log()).reasons
 
 
-def test_a_gap_whose_writer_is_not_known_says_so() -> None:
+def test_a_gap_with_an_unknown_writer_is_reported_as_such() -> None:
     assert "made by an unknown writer" in why(Drill().gap(2.3, 0.05, writer=None).log())
 
 
@@ -641,7 +641,7 @@ def drilled(done: list[tuple[str, float, float]]) -> Drill:
     return drill
 
 
-def test_causes_that_are_equally_common_are_told_in_one_order() -> None:
+def test_causes_with_the_same_count_are_listed_in_a_fixed_order() -> None:
     header, *rest = drilled([("lose", 0.0, 40001), ("leak", 0.0, 40000), ("lose", 0.0, 40000)]).log()
     assert decide([header, *rest]) == decide([header, *reversed(rest)])
 

@@ -26,7 +26,7 @@ def told(far_end: bool, target: str = "cluster") -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("target", "far_end"), [("cluster", False), ("node", False)])
-def test_a_far_end_of_somebody_else_leaves_a_dash(target: str, far_end: bool) -> None:
+def test_with_a_far_end_that_the_drill_did_not_start_the_figure_is_a_dash(target: str, far_end: bool) -> None:
     found = told(far_end, target)
     row = next(line for line in found["terminal"].splitlines() if "leaked" in line)
     lines = found["terminal"].splitlines()
@@ -40,7 +40,7 @@ def test_a_far_end_of_somebody_else_leaves_a_dash(target: str, far_end: bool) ->
     assert "hitless_drill_leaked_packets{" not in found["prometheus"]
 
 
-def test_a_far_end_of_the_drills_own_says_none() -> None:
+def test_with_a_far_end_of_the_drill_the_figure_is_zero() -> None:
     found = told(True)
     assert json.loads(found["json"])["agents"][0]["leaks_known"] is True
     assert 'name="leaked" value="0"' in found["junit"]

@@ -37,7 +37,7 @@ def test_connections_that_another_node_answered_count_as_lost_outside() -> None:
     assert any("lost outside" in line for line in lines)
 
 
-def test_a_far_end_of_somebodys_own_is_not_called_a_node() -> None:
+def test_a_far_end_that_the_drill_did_not_start_is_not_called_a_node() -> None:
     reasons = " ".join(told_of("lab")[1].agents[0].reasons)
     assert "because this far end knows a way back to pods" in reasons
 

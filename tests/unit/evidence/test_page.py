@@ -24,7 +24,7 @@ def page(*drills: Drill) -> str:
     return render("html", *judged(*drills))
 
 
-def test_the_verdict_stands_beside_the_name_and_every_cell_knows_its_column() -> None:
+def test_the_verdict_is_beside_the_name_and_every_cell_has_its_column() -> None:
     text = page(outage_drill(), Drill(agent="hitless"))
     table = text.partition('<div class="compare">')[2].partition("</table>")[0]
     head = re.findall(r"<th>(.*?)</th>", table)
@@ -49,7 +49,7 @@ def written(record: Record) -> str:
     return timeline_chart.timeline(record)
 
 
-def test_a_change_by_nobody_known_is_in_the_legend_as_such() -> None:
+def test_a_change_by_an_unknown_writer_is_in_the_legend_as_such() -> None:
     drill = Drill().gap(2.3, 0.05, writer=None)
     (record,) = grouped(drill.log()).records
     assert "unknown writer" in written(record)
@@ -74,7 +74,7 @@ def test_the_numbers_of_rounds_have_room(rounds: int, numbers: list[int]) -> Non
     assert len(found) <= 12
 
 
-def test_packets_of_retries_are_told_apart() -> None:
+def test_packets_of_retries_are_counted_separately() -> None:
     drill = Drill(agent="rke2-canal").gap(2.3, 2.0)
     here = {"kind": "tcp", "family": "ipv4", "src": "10.42.0.2", "dst": "198.51.100.1", "dport": 7801}
     for sport, times in ((40000, 3), (40001, 1)):

@@ -18,18 +18,18 @@ def state(seconds: float, partly: str = "") -> e.RuleState:
     )  # fmt: skip
 
 
-def test_a_policy_that_holds_all_the_time_is_said_and_is_no_failure() -> None:
+def test_a_policy_that_holds_all_the_time_is_a_note_and_not_a_failure() -> None:
     verdict = decide(Drill(extra=[state(0.5, KEPT)]).log())
     assert verdict.verdict == "pass"
     [note] = verdict.notes
     assert KEPT in note and note.startswith("10.42.0.0/16 on node-1: ") and "also before the first restart" in note
 
 
-def test_what_came_with_a_restart_is_said_with_its_length() -> None:
+def test_what_came_with_a_restart_is_a_note_with_its_length() -> None:
     verdict = decide(Drill(extra=[state(0.5), state(2.5, KEPT), state(4.0)]).log())
     [note] = verdict.notes
     assert "for 1.5 s of the drill, not before the first restart" in note
 
 
-def test_without_such_pods_nothing_is_said() -> None:
+def test_without_such_pods_there_is_no_note() -> None:
     assert decide(Drill(extra=[state(0.5)]).log()).notes == ()

@@ -72,14 +72,14 @@ def the(two: Two) -> AgentVerdict:
     return agent
 
 
-def test_a_clean_drill_says_what_both_halves_rest_on_and_keeps_them_apart() -> None:
+def test_a_clean_drill_lists_egress_and_pod_to_pod_separately() -> None:
     agent = the(Two())
     assert (agent.verdict, agent.nodes) == ("pass", ("node0", "node1"))
     assert (agent.attempted, agent.pod_to_pod.attempted, agent.pod_to_pod.lost) == (18_000, 9000, 0)
     assert "node0: pod to pod: 0 of 4,500 attempts lost" in agent.reasons
 
 
-def test_a_drill_on_one_node_says_nothing_of_pods_on_others() -> None:
+def test_a_drill_on_one_node_has_no_pod_to_pod_results() -> None:
     (agent,) = decide(Drill().log()).agents
     assert (agent.pod_to_pod.attempted, agent.pod_to_pod.lost) == (0, 0)
     assert not any("pod to pod" in reason for reason in agent.reasons)
@@ -117,7 +117,7 @@ def test_a_far_end_in_a_pod_that_died_takes_the_blame_of_the_other_nodes_losses(
     assert "node1: pod to pod: the record of farend is cut off" in told
 
 
-def test_a_trouble_of_the_node_is_told_once() -> None:
+def test_a_failure_of_the_node_is_listed_once() -> None:
     two = Two()
     log = [one for one in two.log() if not (isinstance(one, e.Restart) and one.step == "ready" and one.round == 2)]
     (agent,) = decide(log).agents
@@ -153,7 +153,7 @@ def test_every_report_has_both_columns() -> None:
     assert "1 of 9,001 from pod to pod on other nodes" in forms["terminal"].replace("\n", " ")
 
 
-def test_who_runs_on_other_nodes_stands_in_the_agents_name() -> None:
+def test_the_agents_name_has_the_agents_of_other_nodes() -> None:
     verdict, forms = _reported(Two(config={"agents_on": {"node1": "flanneld"}}))
     assert verdict.agents[0].agent == "flannel-0.28"
     assert verdict.headline == "PASS for flannel-0.28 (stand-in) with flanneld on node1"

@@ -36,7 +36,7 @@ def told_of(*drills: Drill, tool_version: str = "0.1.0", **head: Any) -> tuple[R
     return told, judge(told, path="x")
 
 
-def test_one_line_says_where_when_with_what_and_how_many_were_lost() -> None:
+def test_the_citation_has_place_time_versions_and_losses() -> None:
     line = cite(*told_of(outage_drill(), Drill(agent="hitless")))
     assert line == (
         "hitless drill a1b2c3d4, 2023-11-14T22:13:19Z, on build-box (kernel 6.1.0-18, x86_64, 4 CPUs, iptables 1.8.9 "

@@ -75,7 +75,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert Mask().text(text) == text
 
 
-def test_a_secret_of_the_command_is_found_in_other_words_too() -> None:
+def test_a_secret_of_the_command_is_removed_from_other_texts_too() -> None:
     mask = Mask()
     head = e.Header(t=1, tool="drill", version="1", command=f"hitless drill --agent-command 'x --token={SECRET}'")
     assert SECRET not in e.encode(mask.event(head)).decode()
@@ -106,7 +106,7 @@ def test_no_field_of_any_event_keeps_one(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["cannot read the token: permission denied", "--password=abc", "token: Unauthorized"])
-def test_ordinary_words_are_not_hunted_for_elsewhere(text: str) -> None:
+def test_ordinary_words_are_not_removed_from_other_texts(text: str) -> None:
     mask = Mask()
     mask.text(text)
     plain = "permission denied: Unauthorized, abc"
@@ -134,7 +134,7 @@ def names() -> dict[str, str]:
     )  # fmt: skip
 
 
-def test_names_are_replaced_by_the_same_word_everywhere_and_parts_of_words_are_not() -> None:
+def test_names_have_the_same_placeholder_everywhere_and_parts_of_words_are_not_replaced() -> None:
     mask = Mask(names())
     assert mask.text(f"{NODE}, {OTHER}, worker-12, WORKER-1 and worker-11 of {HOST}") == (
         "node-1, node-2, node-1, node-2 and worker-11 of host"

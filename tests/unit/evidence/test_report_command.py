@@ -1,4 +1,4 @@
-"""``hitless report`` as people run it: logs that are cut, spoiled, missing; places that cannot be written."""
+"""``hitless report`` as users run it: logs that are cut off, damaged or missing; paths that cannot be written."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_place_that_cannot_be_written_is_refused_by_its_flag(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["events.jsonl"]
 
 
-def test_pictures_cost_no_words_where_there_is_no_home(tmp_path: Path, log: Path) -> None:
+def test_charts_write_no_messages_without_a_home_folder(tmp_path: Path, log: Path) -> None:
     page = tmp_path / "report.html"
     command = [sys.executable, "-m", "hitless", "report", str(log), "--format", "html", "--out", str(page)]
     environment = {**os.environ, "HOME": "/proc/none"}

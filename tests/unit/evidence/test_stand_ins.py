@@ -1,4 +1,4 @@
-"""A stand-in is called one wherever people read; its key stays what it was for scripts."""
+"""A stand-in is marked as one in reports for users; its key does not change for scripts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def drills() -> list[Drill]:
     return [outage_drill(), Drill(agent="flannel-0.28+guard"), Drill(agent="hitless")]
 
 
-def test_json_keeps_the_key_and_says_what_it_is() -> None:
+def test_json_keeps_the_key_and_marks_the_stand_in() -> None:
     found = json.loads(render("json", *told_of(*drills())))
     assert [(one["agent"], one["stand_in"], one["display_name"]) for one in found["agents"]] == [
         ("flannel-0.28", True, "flannel-0.28 (stand-in)"),
@@ -44,7 +44,7 @@ def test_json_keeps_the_key_and_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("form", ["terminal", "html", "junit", "svg"])
-def test_no_report_for_people_calls_it_flannel(form: str) -> None:
+def test_no_report_for_users_calls_it_flannel(form: str) -> None:
     text = render(form, *told_of(*drills()))
     assert "flannel-0.28 (stand-in)" in text
     bare = text.replace("flannel-0.28 (stand-in)", "").replace("flannel-0.28 replays", "")
@@ -52,7 +52,7 @@ def test_no_report_for_people_calls_it_flannel(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["terminal", "html"])
-def test_one_line_says_what_it_replays_and_how_to_test_the_real_one(form: str) -> None:
+def test_one_line_has_what_it_replays_and_how_to_test_the_real_one(form: str) -> None:
     text = " ".join(render(form, *told_of(*drills())).replace("&#x27;", "'").split())
     assert f"flannel-0.28 replays {REPLAYS}" in text
     assert "--agent-command '/PATH/flanneld" in text and "--ready-http" in text
@@ -77,7 +77,7 @@ def test_junit_and_prometheus_tell_it() -> None:
     assert 'hitless_drill_stand_in{agent="hitless"} 0' in text
 
 
-def test_logs_of_earlier_versions_are_told_by_their_names() -> None:
+def test_stand_ins_of_earlier_versions_are_recognised_by_their_names() -> None:
     told = grouped(table_of(outage_drill(), Drill(agent="hitless")))
     assert [one.stand_in for one in judge(told).agents] == [True, False]
 

@@ -30,14 +30,14 @@ def told_of(drill: Drill, totals: dict[str, int], **beat: Any) -> tuple[Recorded
 
 
 def cut_off(drill: Drill, **beat: Any) -> tuple[RecordedDrill, Verdict]:
-    """The drill without any last words, after a heartbeat with these counters."""
+    """The drill without summaries, after a heartbeat with these counters."""
     events: list[e.Event] = [event for event in drill.log() if not isinstance(event, e.Summary)]
     events.append(e.Heartbeat(t=at(8), tool="probe", interval_ns=1, **drill.where("probe"), **beat))
     told = grouped(events)
     return told, judge(told, path="x")
 
 
-def test_what_was_not_sent_keeps_a_drill_from_passing_and_stands_in_the_headline() -> None:
+def test_unsent_attempts_keep_a_drill_from_passing_and_are_in_the_headline() -> None:
     told, verdict = told_of(Drill(), {"skipped_late": 12000, "skipped_tuples": 100}, skipped=12100)
     (agent,) = verdict.agents
     assert (agent.attempted, agent.asked, agent.skipped) == (SENT, SENT + 12100, 12100)
@@ -48,13 +48,13 @@ def test_what_was_not_sent_keeps_a_drill_from_passing_and_stands_in_the_headline
     assert "12,100 of 21,100 planned ones were not sent" in render("terminal", told, verdict).splitlines()[1]
 
 
-def test_the_line_to_cite_says_it_too() -> None:
+def test_the_citation_has_unsent_attempts_too() -> None:
     assert "lost, 678 undecided, 12,345 not sent (could not tell)" in cite(
         *told_of(Drill(), {"skipped_late": 12345}, begun=SENT + 678, skipped=12345)
     )
 
 
-def test_a_failure_stays_one_and_says_it_too() -> None:
+def test_a_failure_stays_a_failure_and_reports_unsent_attempts_too() -> None:
     told, verdict = told_of(outage_drill(), {"skipped_late": 12000}, skipped=12000)
     assert verdict.verdict == "fail"
     assert any("planned attempts were sent" in reason for reason in verdict.agents[0].reasons)
@@ -66,7 +66,7 @@ def test_nine_of_ten_are_enough(skipped: int, word: str) -> None:
     assert told_of(Drill(), {"skipped_late": skipped})[1].verdict == word
 
 
-def test_a_prober_without_last_words_has_told_it_in_its_heartbeats() -> None:
+def test_without_a_summary_the_heartbeats_have_the_unsent_attempts() -> None:
     _, verdict = cut_off(Drill(), begun=SENT, skipped=5000)
     assert (verdict.agents[0].skipped, verdict.agents[0].undecided) == (5000, 0)
 
@@ -90,7 +90,7 @@ def test_attempts_without_an_answer_at_the_end_are_undecided() -> None:
     assert "undecided" in render("terminal", told, verdict)
 
 
-def test_a_prober_that_ended_at_once_says_so_in_its_buckets() -> None:
+def test_a_prober_that_ended_at_once_reports_undecided_attempts_in_its_buckets() -> None:
     drill = Drill()
     late = e.Attempts(
         t=at(8.9), interval_ns=1, kind="tcp", family="ipv4", sent=10, ok=3, lost=1, undecided=6, **drill.where("probe")

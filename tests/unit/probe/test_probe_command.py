@@ -1,4 +1,4 @@
-"""The commands refuse what they cannot do, before anything is sent, and show people what programs are told."""
+"""The commands refuse what they cannot do before anything is sent; users see the same results as programs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_wrong_input_is_refused_with_its_flag(
     assert out == ""
 
 
-def test_the_help_says_the_exit_codes_and_the_defaults(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_help_has_the_exit_codes_and_the_defaults(capfd: pytest.CaptureFixture[str]) -> None:
     for command in ("probe", "farend"):
         assert run_tools([command, "--help"]) == 0
         text = " ".join(capfd.readouterr().out.split())
@@ -74,7 +74,7 @@ def shown(events: Sequence[e.Event], capfd: pytest.CaptureFixture[str]) -> str:
     return capfd.readouterr().out
 
 
-def test_people_see_losses_as_they_happen_and_a_table_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+def test_users_see_losses_as_they_happen_and_a_table_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
     loss = e.Loss(t=SECOND, kind="tcp", family="ipv4", planned=SECOND, end=2 * SECOND, cause="timeout", **FLOW)
     losses = [msgspec.structs.replace(loss, sport=20000 + number) for number in range(8)]
     text = shown(
@@ -110,7 +110,7 @@ def test_people_see_losses_as_they_happen_and_a_table_at_the_end(capfd: pytest.C
     assert "not attempted: 7 (the prober was late)" in text
 
 
-def test_the_public_surface_is_what_it_says() -> None:
+def test_the_public_names_are_pinned() -> None:
     assert sorted(hitless.probe.__all__) == sorted(
         {"BASE_PORT", "DEFAULT_MIX", "DEFAULT_RATE", "KINDS", "POLITE_RATE", "ProbeEndpoint", "FarEnd"}
         | {
@@ -129,7 +129,7 @@ def test_the_public_surface_is_what_it_says() -> None:
     assert all(hasattr(hitless.probe, name) for name in hitless.probe.__all__)
 
 
-def test_a_far_end_tells_its_counters_in_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_far_end_prints_its_counters(capfd: pytest.CaptureFixture[str]) -> None:
     totals = {"tcp": 2724, "udp": 1394, "echo": 2, "leaks": 44, "leaks_tcp": 32, "leaks_icmp": 12, "udp_unanswered": 7}
     assert farend._counted(totals) == "tcp 2,724, udp 1,394, echo 2; leaks 44 (tcp 32, icmp 12); udp unanswered 7"
     assert farend._counted({}) == ""

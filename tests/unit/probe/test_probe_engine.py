@@ -17,7 +17,7 @@ MS = 1_000_000
 
 
 class FakeClock(Clock):
-    """Time that stands still until it is moved."""
+    """A clock that advances only when a test moves it."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -80,7 +80,7 @@ def test_everyday_lags_are_measured_and_do_not_put_anything_off(clock: FakeClock
     assert engine.lag() == 0
 
 
-def test_an_answer_is_read_before_its_deadline_is_looked_at(clock: FakeClock, engine: Engine) -> None:
+def test_an_answer_is_read_before_its_deadline_is_checked(clock: FakeClock, engine: Engine) -> None:
     """Both are there when the process wakes: the answer came, so nothing was lost."""
     seen: list[str] = []
     reader, writer = os.pipe()
@@ -107,7 +107,7 @@ def test_what_is_forgotten_is_not_called(clock: FakeClock, engine: Engine) -> No
     assert engine.watched == 0
 
 
-def test_being_urgent_says_what_the_kernel_granted() -> None:
+def test_real_time_priority_reports_what_the_kernel_granted() -> None:
     """In a process of its own: the setting is for life."""
     code = (
         "import os; from hitless.kernel.cpu_priority import hasten; said = hasten();"

@@ -1,4 +1,4 @@
-"""How the prober leaves other people's web servers, and what its first words are; on the loopback."""
+"""How the prober closes connections to foreign web servers, and its first requests; on the loopback."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_answer_without_end_is_counted_and_not_read_for_ever(capfd: pytest.Ca
     assert sent > 0
 
 
-def test_a_server_that_says_no_more_and_does_not_close_holds_the_end_up_for_a_moment_only(
+def test_a_silent_server_that_does_not_close_delays_the_end_for_a_moment_only(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def serve(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""URLs: what people write is understood, or refused with what was expected."""
+"""URLs are accepted, or refused with what was expected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOTH = (Family.IPV4, Family.IPV6)
         ("https://example.org?b=c", Target("https", "example.org", 443, "/?b=c")),
     ],
 )
-def test_a_url_says_where_to(text: str, target: Target) -> None:
+def test_a_url_becomes_a_target(text: str, target: Target) -> None:
     assert parse(text) == target
 
 
@@ -48,7 +48,7 @@ def test_a_url_says_where_to(text: str, target: Target) -> None:
         ("", False),
     ],
 )
-def test_our_far_ends_are_told_from_other_peoples_hosts(text: str, ours: bool) -> None:
+def test_far_ends_are_distinguished_from_other_targets(text: str, ours: bool) -> None:
     assert is_far_end(text) == ours
 
 
@@ -83,7 +83,7 @@ def test_a_wrong_url_is_refused_with_the_flag_and_what_was_expected(text: str, w
 
 
 @given(st.one_of(st.text(), st.from_regex(r"(tcp|udp|icmp|https?|farend)://.*", fullmatch=True)))
-def test_whatever_is_written_is_understood_or_refused_and_says_the_same_when_written_again(text: str) -> None:
+def test_any_text_is_accepted_or_refused_and_a_target_has_the_same_url_again(text: str) -> None:
     try:
         target = parse(text)
     except InputError:
@@ -126,7 +126,7 @@ def test_a_far_end_offers_every_kind_at_every_address() -> None:
     assert all(end.answers for end in found)
 
 
-def test_of_somebody_elses_host_the_first_address_of_each_family_is_used() -> None:
+def test_of_other_targets_the_first_address_of_each_family_is_used() -> None:
     found = resolve(parse("https://example.org"), BOTH, resolver=answer("2001:db8::1", "192.0.2.1", "192.0.2.2"))
     assert [(end.kind, end.address, end.ports) for end in found] == [
         ("http", "192.0.2.1", (443,)),
@@ -135,7 +135,7 @@ def test_of_somebody_elses_host_the_first_address_of_each_family_is_used() -> No
     assert not any(end.answers for end in found)
 
 
-def test_a_name_that_does_not_resolve_is_said_by_name() -> None:
+def test_a_name_that_does_not_resolve_is_named_in_the_error() -> None:
     with pytest.raises(InputError, match=r"far\.example does not resolve: Name or service not known"):
         resolve(parse("tcp://far.example:1"), resolver=answer())
     with pytest.raises(InputError, match="no address of family ipv6"):

@@ -19,12 +19,12 @@ numbers = st.integers(0, 65535)
 
 
 @given(addresses, numbers)
-def test_a_banner_says_the_source(address: str, port: int) -> None:
+def test_a_banner_has_the_source(address: str, port: int) -> None:
     assert wire.read_banner(wire.banner(address, port)) == wire.Seen(wire.plain(address), port)
 
 
 @given(addresses, numbers, st.integers(1, 99), st.from_regex(r"[0-9a-f]{8}-[0-9a-f]{1,8}", fullmatch=True))
-def test_an_answer_says_the_source_and_which_try_it_answers(address: str, port: int, attempt: int, name: str) -> None:
+def test_an_answer_has_the_source_and_which_try_it_answers(address: str, port: int, attempt: int, name: str) -> None:
     token = name.encode()
     answer = wire.udp_answer(address, port, wire.udp_request(token, attempt))
     assert answer is not None
@@ -58,7 +58,7 @@ def test_what_is_no_question_is_not_answered(asked: bytes) -> None:
     assert wire.udp_answer("192.0.2.1", 40000, asked) is None
 
 
-def test_a_question_of_people_is_answered_as_far_as_it_leaves_room() -> None:
+def test_a_request_typed_by_hand_is_answered_as_far_as_its_length_allows() -> None:
     assert wire.udp_answer("192.0.2.1", 7, b"hitless it-is-me 1") == b"192.0.2.1 7\n"
     assert wire.udp_answer("192.0.2.1", 7, b"hitless me 1 ............\n") == b"192.0.2.1 7 hitless me 1\n"
     assert wire.udp_answer(FAR, 65535, b"hitless me 1\n") is None
@@ -102,7 +102,7 @@ def test_an_http_answer_is_read_however_it_is_cut(address: str, port: int, cut: 
         (b"x" * 70_000, 0),
     ],
 )
-def test_a_status_is_read_and_other_protocols_are_told_apart(data: bytes, status: int) -> None:
+def test_a_status_is_read_and_other_protocols_are_recognised(data: bytes, status: int) -> None:
     found = http.read_head(data)
     assert found is not None and found[0] == status
 

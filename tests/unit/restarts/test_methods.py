@@ -14,7 +14,7 @@ SCHEMA = Path(__file__).parents[3] / "deploy/chart/values.schema.json"
 
 
 @pytest.mark.parametrize("method", ApiMethod)
-def test_a_method_says_what_it_does_and_gets_exactly_the_right_that_it_needs(method: ApiMethod) -> None:
+def test_a_method_has_a_text_for_dry_runs_and_exactly_the_permission_that_it_needs(method: ApiMethod) -> None:
     entry = entry_of(method)
     assert "rke2-canal" in entry.call.format(agent="rke2-canal", place="kube-system", container="kube-flannel")
     pods = manifests.PodOptions("x")
