@@ -4,7 +4,7 @@
 
 A batch is one transaction with 24 rule sets, one for each of as many pods; each pod sends TCP, UDP and ICMP, the far
 end answers what arrives translated. Through nft, iptables-nft and iptables-legacy, IPv4 and IPv6 in turn. Exit 1:
-something was told wrongly ("cannot tell" is counted, and is not wrong). ``--by-packet``: every chain and every set is
+an answer was wrong ("cannot tell" is counted, and is not wrong). ``--by-packet``: every chain and every set is
 read for one packet, as long chains and large sets are.
 """
 
@@ -42,10 +42,12 @@ def main() -> int:
         prepare(net)
         while tried < options.rule_sets:
             for way, family in turns:
-                for told in compare(net, way, family, f"{options.seed} {number} {way} {family}", tallies[way, family]):
+                for wrong_answer in compare(
+                    net, way, family, f"{options.seed} {number} {way} {family}", tallies[way, family]
+                ):
                     wrong += 1
                     if wrong <= 5:
-                        print(told.partition("\n")[0])
+                        print(wrong_answer.partition("\n")[0])
                 tried += SETS
             number += 1
     packets = open_ = 0
@@ -57,7 +59,7 @@ def main() -> int:
     seconds = time.monotonic() - begun
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}"
     print(f"{machine}; {tried} rule sets, {packets} packets in {seconds:.0f} s: {wrong} wrong, {open_} open")
-    print("missed" if wrong else "met: nothing was told wrongly")
+    print("missed" if wrong else "met: no answer was wrong")
     return int(bool(wrong))
 
 

@@ -58,7 +58,7 @@ def a_node() -> Iterator[Namespace]:
 
 
 def best(action: Callable[[], object], times: int) -> float:
-    """The shortest of several runs, in microseconds: what it takes when nobody is in the way."""
+    """The shortest of several runs, in microseconds: what it takes on an idle machine."""
     shortest = float("inf")
     for _ in range(times):
         begun = time.perf_counter()

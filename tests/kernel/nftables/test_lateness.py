@@ -36,7 +36,7 @@ def test_a_thread_that_waits_for_a_core_is_late_by_that_time_and_not_by_twice_as
     event = os.eventfd(0, os.EFD_NONBLOCK)
     go, tell = os.pipe()
     command = [sys.executable, "-c", SPIN, str(event), str(go), str(core)]
-    told: list[int] = []
+    measured: list[int] = []
 
     def receive() -> None:
         os.sched_setaffinity(0, {core})
@@ -46,7 +46,7 @@ def test_a_thread_that_waits_for_a_core_is_late_by_that_time_and_not_by_twice_as
         ready = lateness.wait()
         before, late, after = time.monotonic_ns(), lateness.late(), time.monotonic_ns()
         lateness.close()
-        told.extend((len(ready), late, before, after - began))
+        measured.extend((len(ready), late, before, after - began))
 
     spinner = subprocess.Popen(command, pass_fds=(event, go), stdout=subprocess.PIPE, text=True)
     try:
@@ -62,7 +62,7 @@ def test_a_thread_that_waits_for_a_core_is_late_by_that_time_and_not_by_twice_as
         spinner.communicate()
         for fd in (event, go, tell):
             os.close(fd)
-    ready, late, before, whole = told
+    ready, late, before, whole = measured
     assert ready == 1
     assert before - written <= late, "what it is late by holds the time since the event"
     assert late <= whole, "nothing was there when it began to wait"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.kernel
 FAMILIES = (2, 10, 1)
 
 
-def told(state: State) -> object:
+def contents(state: State) -> object:
     """A state in a form that two of them can be compared by."""
     return {
         key: (
@@ -56,7 +56,7 @@ def compare(mirror: Mirror) -> list[Update]:
     updates = follow(mirror)
     fresh = dump.read_state(mirror._control, FAMILIES)
     assert fresh.generation == mirror.generation
-    assert told(mirror.state) == told(fresh)
+    assert contents(mirror.state) == contents(fresh)
     return updates
 
 

@@ -1,4 +1,4 @@
-"""The receiving thread ends when it is told to, whatever the kernel still says."""
+"""The receiving thread ends when it is closed, whatever the kernel still sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers own on a node: it costs nothing while no packet of interest meets it, and is there when one does."""
+"""Tables of other programs cost nothing while no packet of interest meets them, and are known when one does."""
 
 from __future__ import annotations
 

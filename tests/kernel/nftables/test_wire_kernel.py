@@ -46,8 +46,8 @@ def test_tables_that_nft_wrote_are_read_alike_from_both(node: Node) -> None:
     assert _sets(fake) == _sets(real)
     # byte for byte, as some readers find by bytes what they look for
     assert _expressions(fake) == _expressions(real)
-    told = asking.dump(wire.SUBSYSTEM << 8 | wire.GETSETELEM, ASKED, operation="read", subject="t")
-    assert _elements(told) == elements
+    dumped = asking.dump(wire.SUBSYSTEM << 8 | wire.GETSETELEM, ASKED, operation="read", subject="t")
+    assert _elements(dumped) == elements
 
 
 def _expressions(state: State) -> dict[str, list[bytes]]:
@@ -58,8 +58,8 @@ def _expressions(state: State) -> dict[str, list[bytes]]:
     }
 
 
-def _elements(told: list[netlink.Message]) -> list[bytes]:
-    lists = (netlink.attributes(one.payload, 4)[wire.ELEMENTS_LIST] for one in told)
+def _elements(dumped: list[netlink.Message]) -> list[bytes]:
+    lists = (netlink.attributes(one.payload, 4)[wire.ELEMENTS_LIST] for one in dumped)
     return sorted(raw for each in lists for _, raw in netlink.attribute_list(each))
 
 

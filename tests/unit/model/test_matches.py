@@ -131,8 +131,8 @@ def key(by: Distinctions, packet: Packet, *, flows: bool) -> tuple[object, ...]:
     found: tuple[object, ...] = tuple(end in each for each in by.networks for end in ends)
     found += tuple(each.covers(end) for each in by.members for end in ends)
     if flows:  # each passes the same two interfaces
-        told = (("protocol", by.protocol), ("sport", by.sport), ("dport", by.dport))
-        return found + tuple(getattr(packet, name) for name, part in told if part)
+        compared_parts = (("protocol", by.protocol), ("sport", by.sport), ("dport", by.dport))
+        return found + tuple(getattr(packet, name) for name, part in compared_parts if part)
     links = (packet.iif, packet.oif)
     return found + tuple(
         link.startswith(name[:-1]) if name.endswith("+") else link == name for name in by.interfaces for link in links

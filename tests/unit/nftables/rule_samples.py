@@ -1,4 +1,4 @@
-"""Rules as people write them, and what they mean in the model's words.
+"""Rules as users write them, and their form in the model.
 
 ``recorded_rules.json`` holds what the kernel kept of each (nft 1.0.6, iptables 1.8.9, Linux 6.18; made by
 tools/record_rules.py); the kernel tests write them again and read them live.

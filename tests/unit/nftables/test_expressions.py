@@ -1,4 +1,4 @@
-"""Rules of the kernel become what people wrote: recorded messages, and bytes that nobody wrote."""
+"""Rules of the kernel are decoded to what was written: recorded messages, and damaged or random bytes."""
 
 from __future__ import annotations
 

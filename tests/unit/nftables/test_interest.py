@@ -67,7 +67,7 @@ def element(of: str, value: int, jump: str = "", *, gone: bool = False) -> netli
     return head(wire.DELSETELEM if gone else wire.NEWSETELEM, *parts, listed)
 
 
-class Told:
+class ReplayedTransactions:
     """A replay that is fed commits."""
 
     def __init__(self) -> None:
@@ -98,89 +98,89 @@ BASE = (
 
 
 def test_what_nothing_of_interest_leads_to_is_known_by_its_head() -> None:
-    told = Told()
-    told.commit(*BASE, rule("input", 106, lookup="s"), element("s", 1), rule("far", 107, jump="x"))
-    assert told.kept() == {"base"}
-    table = told.replay.state.tables[KEY]
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE, rule("input", 106, lookup="s"), element("s", 1), rule("far", 107, jump="x"))
+    assert replayed.kept() == {"base"}
+    table = replayed.replay.state.tables[KEY]
     assert set(table.chains) == {"base", "far", "input"}
     assert not len(table.sets["s"].elements)
     assert not table.chains["far"].rules
-    assert told.replay.skipped == {
+    assert replayed.replay.skipped == {
         identity(KEY, ObjectRef(*each)) for each in ((False, "far"), (False, "input"), (True, "s"), (True, "m"))
     }
 
 
 def test_what_comes_in_one_commit_with_what_leads_to_it_is_whole() -> None:
-    told = Told()
-    commit = told.commit(
+    replayed = ReplayedTransactions()
+    commit = replayed.commit(
         *BASE, element("m", 7, "far"), element("s", 1), rule("base", 106, lookup="m"), rule("far", 107, lookup="s")
     )
-    assert told.kept() == {"base", "far", "@s", "@m"}
+    assert replayed.kept() == {"base", "far", "@s", "@m"}
     assert commit.needs == ()
-    assert len(told.replay.state.tables[KEY].sets["s"].elements) == 1
+    assert len(replayed.replay.state.tables[KEY].sets["s"].elements) == 1
 
 
 def test_what_becomes_of_interest_later_must_be_read_and_then_leads_on() -> None:
-    told = Told()
-    told.commit(*BASE, rule("far", 106, lookup="s"))
-    commit = told.commit(rule("base", 107, jump="far"))
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE, rule("far", 106, lookup="s"))
+    commit = replayed.commit(rule("base", 107, jump="far"))
     assert commit.needs == ((KEY, ObjectRef(False, "far")),)
     assert commit.changes[0].kept
     read = ChainState("far", 102)
     payload = rule("far", 106, lookup="s").payload
     read.rules.append(106, payload)
     read.add_references(payload)
-    assert told.replay.supply(KEY, ObjectRef(False, "far"), read) == [(KEY, ObjectRef(True, "s"))]
-    assert told.kept() == {"base", "far"}
+    assert replayed.replay.supply(KEY, ObjectRef(False, "far"), read) == [(KEY, ObjectRef(True, "s"))]
+    assert replayed.kept() == {"base", "far"}
 
 
 def test_a_map_of_interest_that_gets_a_verdict_leads_to_its_chain() -> None:
-    told = Told()
-    told.commit(*BASE, rule("base", 106, lookup="m"))
-    assert told.commit(element("m", 9, "far")).needs == ((KEY, ObjectRef(False, "far")),)
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE, rule("base", 106, lookup="m"))
+    assert replayed.commit(element("m", 9, "far")).needs == ((KEY, ObjectRef(False, "far")),)
 
 
 def test_commits_about_strangers_are_counted_and_change_nothing() -> None:
-    told = Told()
-    told.commit(*BASE)
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE)
     far, strange = (identity(KEY, ObjectRef(*each)) for each in ((False, "far"), (True, "s")))
-    commit = told.commit(left_out={far: [3, 1], strange: [5, 0]})
+    commit = replayed.commit(left_out={far: [3, 1], strange: [5, 0]})
     assert [(each.added, each.removed, each.sets, each.kept) for each in commit.changes] == [(3, 1, {"s"}, False)]
-    assert told.kept() == {"base"}
+    assert replayed.kept() == {"base"}
 
 
 def test_what_was_dropped_of_a_chain_that_is_kept_by_now_is_read() -> None:
     """The thread that receives runs ahead: it dropped what nobody asked about then."""
-    told = Told()
-    told.commit(*BASE, rule("base", 106, lookup="s"), element("s", 1))
-    assert told.kept() == {"base", "@s"}
-    commit = told.commit(left_out={identity(KEY, ObjectRef(True, "s")): [1, 0]})
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE, rule("base", 106, lookup="s"), element("s", 1))
+    assert replayed.kept() == {"base", "@s"}
+    commit = replayed.commit(left_out={identity(KEY, ObjectRef(True, "s")): [1, 0]})
     assert commit.needs == ((KEY, ObjectRef(True, "s")),)
-    assert told.kept() == {"base"}
+    assert replayed.kept() == {"base"}
 
 
 def test_a_name_that_comes_again_is_another_thing() -> None:
-    told = Told()
-    told.commit(*BASE)
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE)
     gone = head(
         wire.DELSET,
         netlink.text(wire.SET_TABLE, TABLE),
         netlink.text(wire.SET_NAME, "s"),
         netlink.be64(wire.SET_HANDLE, 104),
     )
-    told.commit(gone)
-    assert identity(KEY, ObjectRef(True, "s")) not in told.replay.skipped
-    told.commit(new_set("s", 200), rule("base", 201, lookup="s"), element("s", 4))
-    assert told.kept() == {"base", "@s"}
+    replayed.commit(gone)
+    assert identity(KEY, ObjectRef(True, "s")) not in replayed.replay.skipped
+    replayed.commit(new_set("s", 200), rule("base", 201, lookup="s"), element("s", 4))
+    assert replayed.kept() == {"base", "@s"}
 
 
 def test_collapsed_commits_are_one_with_the_next() -> None:
-    told = Told()
-    told.commit(*BASE)
-    last = head(wire.NEWGEN, netlink.be32(wire.GEN_ID, told.replay.state.generation + 5))
-    commit = told.replay.commit((), last, {identity(KEY, ObjectRef(True, "s")): [4, 0]}, 4)
+    replayed = ReplayedTransactions()
+    replayed.commit(*BASE)
+    last = head(wire.NEWGEN, netlink.be32(wire.GEN_ID, replayed.replay.state.generation + 5))
+    commit = replayed.replay.commit((), last, {identity(KEY, ObjectRef(True, "s")): [4, 0]}, 4)
     assert commit is not None
-    assert commit.generation == told.replay.state.generation == 7
+    assert commit.generation == replayed.replay.state.generation == 7
 
 
 @given(st.binary(max_size=120))

@@ -36,7 +36,7 @@ from hitless.model.rules import (
 
 
 def whole(family: Family = Family.IPV4) -> Table:
-    """POSTROUTING jumps to A, A jumps to B and returns, B is empty, C is called by nobody."""
+    """POSTROUTING jumps to A, A jumps to B and returns, B is empty, C is not called."""
     first = Blob(family)
     head, jump, chain_head = LAYOUTS[family].head, len(standard(0)), len(error(""))
     post = 2 * (head + jump)
