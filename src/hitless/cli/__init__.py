@@ -29,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     _stand_on_three()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt:  # also while a command's libraries are loaded: they take a while, and it is no defect
+    except KeyboardInterrupt:  # also while a command's libraries are loaded, which takes a while
         with contextlib.suppress(OSError):
             sys.stderr.write("interrupted\n")
         code = Exit.INTERRUPTED
     except BrokenPipeError:
         code = Exit.UNHEARD
     except OSError as error:
-        # Python's own exit code, 1, would read as an answer
+        # Python's own exit code, 1, would read as a verdict
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
         _complain(f"cannot write the output: {error.strerror}" if full else _defect(error))
         code = Exit.ERROR
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        # whatever is still buffered has nowhere to go: Python would complain once more at its end
+        # what is still buffered cannot be written: Python would report that once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.UNHEARD if isinstance(error, BrokenPipeError) else Exit.ERROR
     sys.exit(code)
@@ -76,12 +76,13 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _stand_on_three() -> None:
-    """Open what the caller closed of 0, 1 and 2: else the next socket gets the number, and events go into it."""
+    """Open the descriptors 0, 1 and 2 that the caller closed: else a socket gets the number, and output goes into
+    it."""
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one, they are asked in order
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
@@ -89,7 +90,7 @@ def _stand_on_three() -> None:
 
     for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
         if isinstance(stream, io.TextIOWrapper):
-            # what a terminal cannot show is a question mark and no defect; a file's name is written as it is
+            # what a terminal cannot show becomes a question mark; file names are written unchanged
             known = codecs.lookup(stream.encoding).name == "utf-8"
             stream.reconfigure(errors="surrogateescape" if known else "replace")
         if type(stream) is io.TextIOWrapper:

@@ -114,7 +114,7 @@ def command(
 
 
 def _of_words(table: ReleaseTable, version: str | None, flannel: str | None) -> list[Advice]:
-    """The answers for what stands on the command line, or on standard input for ``-``."""
+    """The advice for the values of the options, or for standard input with ``-``."""
     if version == flannel == "-":
         raise InputError("only one of --version and --flannel can be read from standard input", where="advise")
     running = find_flannel(_text(flannel), where=_where("--flannel", flannel)) if flannel is not None else None

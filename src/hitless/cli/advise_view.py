@@ -1,9 +1,9 @@
-"""Advice as text for people.
+"""Advice as text.
 
 Problem: an operator reads one screen and must know what it costs, whether to upgrade, and what to type. Promise: it
-fits the terminal's width (80 columns where there is none, never more than 100); commands and manifests stand as they
-are, on lines of their own, so that they can be copied; colours only mark what the words say too, and are left out for
-NO_COLOR and pipes. It decides nothing: that is ``hitless.advice.judgement``.
+fits the terminal's width (80 columns where there is none, never more than 100); commands and manifests are printed
+unchanged, on lines of their own, so that they can be copied; colours repeat what the text says, and are left out for
+NO_COLOR and pipes. Decides nothing: that is ``hitless.advice.judgement``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NARROWEST = 40
 
 
 def text(answers: list[Advice], notes: list[str], width: int) -> str:
-    """All answers, then what could not be told; what was said of one before is not said again."""
+    """All advice, then the notes; what is the same as before is not repeated."""
     room = max(_NARROWEST, min(width, _WIDEST))
     parts: list[str] = []
     for number, one in enumerate(answers):
@@ -98,7 +98,7 @@ def _sentence(words: str) -> str:
 
 
 def _wrap(words: str, lead: str, room: int) -> list[str]:
-    """Lines that keep a number and its unit together; what is one word (a URL, an option) is never cut."""
+    """Lines that keep a number and its unit together; a URL or an option is never cut."""
     held = re.sub(r"(?<=\d) (?=(?:ms|s)\b)", "\0", words)
     rest = " " * len(lead)
     wrapper = textwrap.TextWrapper(room, initial_indent=lead, subsequent_indent=rest, break_long_words=False)

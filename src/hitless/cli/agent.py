@@ -15,7 +15,7 @@ from hitless.errors import HitlessError, InputError
 __all__ = ["main"]
 
 _SWITCH_S = 0.0002
-"""How long the thread that reads everybody's rules may keep the one that repairs ours waiting, each time."""
+"""How long the thread that reads all rules may delay the thread that repairs ours, each time."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The commands there are, and what each is for: the list behind ``hitless --help``. Imports nothing."""
+"""All commands and what each is for, as ``hitless --help`` lists them. Imports nothing."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """How ``hitless --help`` shows them."""
 
 HIDDEN = frozenset({"relay"})
-"""Commands that work and that people do not need."""
+"""Commands that work and that users do not need."""

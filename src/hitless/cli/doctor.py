@@ -1,6 +1,6 @@
-"""``hitless doctor``: the first look at a node or a cluster. Nothing is changed.
+"""``hitless doctor``: the first check of a node or a cluster. Nothing is changed.
 
-Promise: findings as a table for people or one JSON object; the next command to type; a bundle for bug reports. Exit
+Promise: findings as a table or one JSON object; the next command to type; a bundle for bug reports. Exit
 codes: 0 nothing is wrong, 1 a problem was found, 2 something essential is not known, 3 wrong input or no access.
 """
 
@@ -109,7 +109,7 @@ def _check(cluster: bool, of_cluster: dict[str, object], of_node: dict[str, obje
 
 
 def text(diagnosis: Diagnosis, width: int) -> str:
-    """The diagnosis for people, not wider than ``width``."""
+    """The diagnosis as text, not wider than ``width``."""
     room = max(_NARROWEST, min(width, _WIDEST))
     shown = cleaned(diagnosis)
     word, colour = _WORDS[shown.verdict]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST", "nearest", "of_argparse", "of_click", "of_ours"]
 
-LONGEST = 4000  # characters of an error: some quote a program's own
+LONGEST = 4000  # characters of an error: some quote a program's output
 
 _CHOICE = re.compile(r"(.*) is not one of .*", re.DOTALL)
 _NO_COMMAND = re.compile(r"No such command '(.*)'\.", re.DOTALL)
@@ -61,7 +61,7 @@ def of_ours(error: HitlessError, command: str) -> str:
 
 
 def of_click(error: click.ClickException, command: str = "") -> str:
-    """One of click's errors in our words; ``command``: where the error does not know its own."""
+    """One of click's errors in our form; ``command``: used where the error has none."""
     from click import exceptions as of
 
     context: click.Context | None = getattr(error, "ctx", None)
@@ -122,7 +122,7 @@ def _bad_value(error: click.BadParameter, see: str) -> str:
 
 
 def of_argparse(command: str, message: str, known: Iterable[str]) -> str:
-    """One of argparse's errors (Python 3.11 to 3.14) in our words."""
+    """One of argparse's errors (Python 3.11 to 3.14) in our form."""
     see = f"; see: hitless {command} --help"
     if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
         word = found[1].split(" ")[0]

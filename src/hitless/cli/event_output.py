@@ -1,6 +1,6 @@
 """Events to standard output, one JSON object a line.
 
-Problem: a measuring tool must not wait for its reader line by line, nor keep what it saw to itself. Promise: ``emit``
+Problem: a measuring tool must not wait for its reader line by line, nor delay its events for long. Promise: ``emit``
 only collects; ``flush`` (called every 100 ms) writes in one go; a pipe is widened to 1 MiB so that a reader may be late
 by seconds; when the reader is gone ``closed`` is called once and the rest is dropped. Next stage: whoever reads.
 """
@@ -17,11 +17,11 @@ from hitless.model.events import Event, encode
 
 __all__ = ["EventWriter", "hear"]
 
-_PIPE = 1 << 20  # fs.pipe-max-size, what anybody may ask for
+_PIPE = 1 << 20  # fs.pipe-max-size: allowed without privileges
 
 
 def hear(fd: int = 1) -> None:
-    """Raise ``BrokenPipeError`` when nobody can read what is written to the descriptor: for who seldom writes."""
+    """Raise ``BrokenPipeError`` when the descriptor has no reader any more: for tools that seldom write."""
     poll = select.poll()
     poll.register(fd, 0)
     if any(mask & select.POLLERR for _, mask in poll.poll(0)):
@@ -36,7 +36,7 @@ class EventWriter:
         self._closed = closed
         self._waiting: list[bytes] = []
         self.gone = False
-        with contextlib.suppress(OSError):  # no pipe, or no leave: as it is
+        with contextlib.suppress(OSError):  # not a pipe, or not permitted: unchanged
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def emit(self, event: Event) -> None:

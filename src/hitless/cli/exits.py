@@ -1,4 +1,4 @@
-"""Exit codes, in one table: people and scripts read them before anything else."""
+"""Exit codes, in one table."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["Exit"]
 
 
 class Exit(IntEnum):
-    """What the process ends with; ``hitless --help`` prints the same words."""
+    """The exit codes; ``hitless --help`` prints the same."""
 
     PASS = 0  # it worked; a drill: the judged agent lost nothing
     FAIL = 1  # a drill: the judged agent lost something; a check: it found something wrong
     INCONCLUSIVE = 2  # could not tell
     ERROR = 3  # wrong input, or this machine cannot do it; nothing was changed
     INTERRUPTED = 130  # Ctrl-C
-    UNHEARD = 141  # whoever read the output went away first; what a shell tells of SIGPIPE, and no verdict
+    UNHEARD = 141  # the reader of the output ended first; a shell reports SIGPIPE so
 
 
 HELP = (

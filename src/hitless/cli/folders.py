@@ -1,8 +1,8 @@
-"""The folders of drills: where a new one is made, which are there, and which may be taken away.
+"""The folders of drills: where a new one is made, which exist, and which may be removed.
 
-Problem: after a week of drills nobody remembers where the logs are, and a tidy-up must not take what is no drill's.
-Promise: a folder counts only if it stands directly in the user's state folder under a name that a drill gave it, is
-ours and no link, and holds an event log that begins with a header; it is removed only when nothing but a drill's own
+Problem: after a week of drills nobody knows where the logs are, and a clean-up must not remove anything else.
+Promise: a folder counts only if it is directly in the user's state folder under a name that a drill gave it, is
+ours and not a link, and holds an event log that begins with a header; it is removed only when nothing but a drill's own
 files is in it, and no drill is writing there. Never: following a link, removing a file that it does not know.
 """
 
@@ -36,7 +36,7 @@ OWN = re.compile(r"events\.jsonl|report\.(json|html|svg|txt|prom|xml)|junit\.xml
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A drill's folder. ``verdict`` and ``headline`` as its report tells them, empty when there is none;
-    ``strangers``: files in it that no drill writes."""
+    ``strangers``: files in it that drills do not write."""
 
     path: Path
     begun: datetime
@@ -58,7 +58,7 @@ class _Report(msgspec.Struct):
 
 
 def home() -> Path | None:
-    """Where this user's drills go (XDG_STATE_HOME); ``None`` for who has no home."""
+    """The folder of this user's drills (XDG_STATE_HOME); ``None`` for a user without a home."""
     state = os.environ.get("XDG_STATE_HOME") or (os.environ.get("HOME", "") and f"{os.environ['HOME']}/.local/state")
     return Path(state) / "hitless" / "drills" if state else None
 
@@ -121,7 +121,7 @@ def remove(folder: Folder) -> None:
 
 
 def _look(path: Path) -> Folder | None:
-    """What the folder is; ``None`` when it is no drill's."""
+    """What the folder is; ``None`` when it is not a drill's."""
     name = NAME.fullmatch(path.name)
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""A group of commands whose options stand on either side of the verb: ``lab --name X up``, ``lab up --name X``."""
+"""A group of commands that takes options before and after the verb: ``lab --name X up``, ``lab up --name X``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Group"]
 
 
 class Group(click.Group):
-    """What stands in front of the verb is moved behind it."""
+    """Moves options in front of the verb behind it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words, front = list(args), list[str]()

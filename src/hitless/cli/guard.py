@@ -1,4 +1,4 @@
-"""``hitless guard``: run the guard, show its state, take its standby away.
+"""``hitless guard``: run the guard, show its state, remove its standby.
 
 A daemon: argparse, and nothing imported that it does not need. Exit codes as everywhere (``hitless --help``):
 ``status`` ends with 0 while pods are protected, 1 while they are not, 2 when that cannot be told.
@@ -47,7 +47,7 @@ _EXAMPLES = """examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in the one style of the command line, without usage in front."""
+    """Errors in the form of the other commands, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         from hitless.cli.error_messages import of_argparse
@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(Exit.ERROR, f"hitless: {of_argparse('guard', message, known)}\n")
 
     def refuse_unknown(self, argv: Sequence[str]) -> None:
-        """Name the option that nobody knows; argparse would first complain of the word behind it."""
+        """Name the unknown option; argparse would first report its value."""
         known = [word for action in self._actions for word in action.option_strings]
         for word in argv:
             if word == "--":
@@ -171,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
     stop = threading.Event()
     set_on_end(stop)
     with LineWriter(sys.stderr.fileno()) as lines:
-        # for a person words, for everything else JSON
+        # readable lines for a terminal, JSON for everything else
         log = Log(TerminalLog(lines) if sys.stderr.isatty() else lines, verbosity=options.verbose)
         post = None
         if options.events:

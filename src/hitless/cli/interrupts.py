@@ -1,4 +1,4 @@
-"""Ending on a signal: on SIGTERM and SIGINT a tool is asked to end, and writes its last records first."""
+"""Signals: on SIGTERM and SIGINT a tool writes its last records, and ends."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def as_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Neither SIGTERM nor Ctrl-C ends the block: for putting away what is half done, which an impatient person may not
-    cut short."""
+    """Neither SIGTERM nor Ctrl-C ends the block: for clean-up that must not be interrupted."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""The options by which people say which agent runs on which node of a lab, and how its nodes are joined.
+"""The options for which agent runs on which node of a lab, and for how its nodes are connected.
 
 Promise: ``--agent``, ``--agent-command`` and ``--ready`` may be repeated with ``NODE=`` in front, so that a mixed
 cluster is one command; what contradicts itself, and a program that can never run, is refused before anything is built.

@@ -1,4 +1,4 @@
-"""A lab for people, as a list of its places, and for machines, as one object."""
+"""A lab as a list of its namespaces for users, and as one JSON object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that people give: an option says in its help what it takes, and refuses everything else with its flag.
+"""Options that take numbers: the help shows the range, and other values are refused with the flag.
 
 Problem: a range that is found out by trial costs a drill, and click takes "nan" and "inf" for numbers. Promise: every
 numeric option of the command line is made by ``number``; its range stands in ``--help`` and in the refusal, from one

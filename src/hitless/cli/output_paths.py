@@ -27,7 +27,7 @@ class _Place(click.ParamType, ABC):  # type: ignore[type-arg]  # takes an argume
 
     @abstractmethod
     def wrong(self, path: Path) -> str:
-        """What stands in the way at this path; empty when nothing does."""
+        """Why this path cannot be used; empty when it can."""
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Raises ``InputError`` with the option's name."""
@@ -45,13 +45,13 @@ class _Place(click.ParamType, ABC):  # type: ignore[type-arg]  # takes an argume
 
 
 def _in_the_way(path: Path) -> str:
-    """The part of the path that is there and is not a folder."""
+    """The part of the path that exists and is not a folder."""
     found = next((one for one in path.absolute().parents if os.path.lexists(one)), Path("/"))
     return "" if found.is_dir() else f"cannot be made: {found} is not a folder"
 
 
 class FolderParameter(_Place):
-    """A folder, there or to be made."""
+    """A folder that exists or can be made."""
 
     expected = "a folder, there or to be made"
 
@@ -60,7 +60,7 @@ class FolderParameter(_Place):
 
 
 class FileParameter(_Place):
-    """A file, there (then it is replaced) or to be made, in a folder that is there."""
+    """A file that is replaced or made, in a folder that exists."""
 
     expected = "a file in a folder that is there"
 
@@ -86,7 +86,7 @@ def write(path: Path, text: str) -> None:
 
 
 def _pour(path: Path, data: bytes) -> None:
-    """Write to what is no file; a FIFO that nobody reads is not waited for."""
+    """Write to a pipe or device; a FIFO without a reader is an error at once."""
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     os.set_blocking(fd, True)
     with os.fdopen(fd, "wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""The options of ``hitless rollout``, and what was asked with them. Nothing of a cluster is imported or asked here."""
+"""The options of ``hitless rollout``, and their values. Nothing of a cluster is imported or read here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What ``hitless rollout`` found before it did anything, and what a drill asks of a rollout.
+"""What ``hitless rollout`` found before it did anything, and whether a rollout is under way.
 
 ``Looked`` is the value that a rollout's plan, its question and its work share. ``under_way`` is for drills: between two
-steps of a rollout there are no pods of a measurement, and a drill that began there would measure the next step.
+steps of a rollout no pods measure anything, and a drill that began then would measure the next step.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Looked:
 
 
 async def under_way(api: Api, tell: Callable[[str], None]) -> list[str]:
-    """Why no drill may begin now: somebody drives a rollout. One that stopped is in nobody's way."""
+    """Why no drill may begin now: a rollout is being driven. One that stopped blocks no drill."""
     from hitless.operations.rollout import record
 
     try:

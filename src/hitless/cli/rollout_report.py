@@ -1,8 +1,8 @@
 """One report of a whole rollout, beside the logs and reports of its steps: rollout.json and rollout.html.
 
-Problem: each step has a report of its own, and nobody reads forty of them to see what a rollout cost. Promise: one
+Problem: each step has a report of its own, and forty of them do not show what the rollout cost. Promise: one
 object (that of ``--json``) and one page with every node, its verdict and losses, why it stopped, and links to the
-reports of the steps that were driven into this folder; both are replaced in one step. Texts of strangers are escaped.
+reports of the steps that were driven into this folder; both are written atomically. Foreign text is escaped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ``hitless rollout`` tells people and machines: its plan, its progress, its result.
+"""The output of ``hitless rollout``: its plan, its progress, its result.
 
 Promise: the plan is one YAML stream that kubectl can read, of every object and right, with the steps and calls as its
 comments (or one JSON object); the result is a table of nodes, why it stopped and what to type next; every text of
@@ -36,12 +36,12 @@ def warn(text: str) -> None:
 
 
 def teller(progress: str | None) -> Callable[[str], None]:
-    """What says the steps; nothing with ``--progress none``."""
+    """What prints the steps; nothing with ``--progress none``."""
     return (lambda _: None) if progress == "none" else warn
 
 
 def under_way(found: StoredRollout) -> str:
-    """That there is a rollout already."""
+    """The message that a rollout exists already."""
     state = found.state
     who = (
         f"driven by {found.driver}" if state.driver else f"stopped ({clean(state.stopped, 160) or 'its driver ended'})"
@@ -53,7 +53,7 @@ def under_way(found: StoredRollout) -> str:
 
 
 def question(looked: Looked, place: str) -> str:
-    """What is agreed to."""
+    """The question before it begins."""
     from hitless.operations.rollout.node_order import steps
 
     state = looked.state
@@ -180,7 +180,7 @@ def _described(turn: NodeTurn) -> dict[str, Any]:
 
 
 def described(state: Rollout, folder: Path | None) -> dict[str, Any]:
-    """What it came to, for machines."""
+    """The result as one object."""
     from hitless.operations.rollout.values import UNTOUCHED, verdict
 
     touched = any(one.course not in UNTOUCHED for one in state.turns)
@@ -205,7 +205,7 @@ def described(state: Rollout, folder: Path | None) -> dict[str, Any]:
 
 
 def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = "") -> int:
-    """Print what it came to; the exit code."""
+    """Print the result; returns the exit code."""
     from hitless.operations.rollout.values import UNTOUCHED, verdict
 
     word = verdict(state.turns)

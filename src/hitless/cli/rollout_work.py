@@ -1,7 +1,7 @@
-"""``hitless rollout``: what every command that restarts something does, from the first look to the last word.
+"""``hitless rollout``: what every command that restarts something does, from the first check to the result.
 
-Problem: restart, image, patch, resume and undo differ in what is written down first, and in nothing else. Promise: the
-cluster is looked at and every objection said before anything is asked or written; ``--plan`` prints all of it and
+Problem: restart, image, patch, resume and undo differ only in the state that they record first. Promise: the cluster is
+checked and every objection reported before a question is asked or anything is written; ``--plan`` prints all of it and
 changes nothing; standard output holds the result alone; whatever ends it, what was done is in the cluster.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Request", "carry_out"]
 
 _LOOKS = 20.0
-"""Seconds that a server which does not answer is asked before anything is done."""
+"""Seconds of retries before anything is done, when the server does not respond."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Request:
 
 
 def carry_out(asked: Request) -> int:
-    """Look, object, ask, drive, tell; the exit code."""
+    """Check, ask, drive, report; returns the exit code."""
     from hitless.cluster.validation import check_gateway
     from hitless.kube.contexts import read
 
@@ -153,7 +153,7 @@ async def _look(asked: Request) -> Looked:
 
 
 async def _driven(api: Api, found: StoredRollout, asked: Request) -> list[str]:
-    """Why somebody else's rollout may not be gone on with."""
+    """Why another driver's rollout may not be continued."""
     from hitless.operations.rollout import record
 
     if asked.take_over or not found.state.driver or found.state.phase == "ended":

@@ -1,6 +1,6 @@
 """Cleans everything that goes to standard output and standard error: no text can control a terminal.
 
-Problem: texts are cleaned where they are put into messages, and the next command that somebody writes may forget it.
+Problem: text is cleaned where it is put into messages, and a new command may forget that.
 Promise: all text (from click, rich, argparse, a traceback) passes ``cleaning.for_terminal``; otherwise the stream
 behaves as before. Event lines are JSON and are written to the descriptor directly.
 """
@@ -16,13 +16,13 @@ __all__ = ["Door"]
 
 
 class Door:
-    """In a stream's place."""
+    """Replaces a stream."""
 
     def __init__(self, stream: TextIOWrapper) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it, spelt out where it would act."""
+        """Write it, with control characters made visible."""
         self._stream.write(for_terminal(text))
         return len(text)
 

@@ -1,6 +1,6 @@
-"""A command whose help is read: options under headings by what they are about, examples at its end.
+"""A command whose help groups its options under headings and ends with examples.
 
-Problem: forty options in one list are read by nobody, and a table of two columns has no room on a narrow terminal.
+Problem: nobody reads forty options in one list, and a table of two columns has no room on a narrow terminal.
 Promise: ``--help`` shows options under headings, and what no heading names under the last one, so that no option is
 hidden; every command ends with examples that can be copied; below 76 columns a description stands under its
 option. Parsing is click's own.

@@ -1,4 +1,4 @@
-"""The guard's log for somebody who looks at it on a terminal: a time, what happened, and the facts, one line each."""
+"""The guard's log on a terminal: one line for each event, with the time, what happened, and the facts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hitless.daemon.logs import Stream
 
 __all__ = ["TerminalLog"]
 
-_FIRST = ("reason", "why", "text", "found")  # what is said in words anyway
+_FIRST = ("reason", "why", "text", "found")  # texts, printed in front of the other facts
 _LEFT_OUT = ("time", "level", "event", "code", *_FIRST)
 
 
 class TerminalLog:
-    """A stream for ``Log`` that writes words instead of JSON."""
+    """A stream for ``Log`` that writes readable lines instead of JSON."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -49,5 +49,5 @@ def _value(value: Any) -> str:
 
 
 def _shown(text: str) -> str:
-    """Names of processes are anybody's: nothing in them moves the cursor."""
+    """Without control characters: any process may choose its name."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

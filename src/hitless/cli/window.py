@@ -1,6 +1,6 @@
 """``hitless window``: the maintenance windows of a file or a ConfigMap.
 
-Problem: "may I start now, and if not, when?" must be one command with one answer, for people and for scripts. Promise:
+Problem: "may I start now, and if not, when?" must be one command with one answer, for users and scripts. Promise:
 ``status`` answers for now (or ``--at``), ``next`` lists what comes, ``wait`` returns when something may begin. It only
 reads. Exit codes: 0 open (``wait``: it opened), 1 closed or paused (``wait``: not within ``--timeout``, or it never
 opens), 2 could not tell (the API server was not reached), 3 wrong input.

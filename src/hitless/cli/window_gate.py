@@ -123,7 +123,7 @@ def asked(ctx: click.Context, *, way: ClusterOptions | None = None) -> AskedWind
 
 
 def skipped(why: str) -> NoReturn:
-    """Nothing is done, and that is right: a schedule asks at every hour, and not every hour is in a window."""
+    """End with 0 outside of a window: a schedule starts the command every hour, and most hours are outside."""
     click.echo(f"hitless: nothing is done: {clean(why)}", err=True)
     raise click.exceptions.Exit(0)
 

@@ -1,7 +1,7 @@
 """Which errors are a network gap's, and whether anything had been sent.
 
 Problem: "connection failed" is many things: a certificate that does not fit and a wrong name stay wrong, a refused
-connection is somebody's answer, and only what was lost on its way is worth another try. Promise: ``classify`` looks at
+connection is an answer, and only what was lost on its way is worth another try. Promise: ``classify`` looks at
 the whole chain of an error (causes, groups, what HTTP libraries wrap) and names the gap, or ``None`` for everything
 else. The libraries' errors are known by their names, so that none of them has to be installed or imported.
 """
@@ -21,11 +21,11 @@ class GapKind(StrEnum):
     """What was lost."""
 
     CONNECT = "connect"
-    """The connection never stood: nothing was sent, every request may be sent again."""
+    """The connection was never established: nothing was sent, every request may be sent again."""
     DNS = "dns"
     """The name server did not answer: nothing was sent."""
     BROKEN = "broken"
-    """A connection that stood broke: the server may have done what it was asked."""
+    """An established connection broke: the server may have processed the request."""
 
 
 _CONNECT_NUMBERS = frozenset(
