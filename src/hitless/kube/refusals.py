@@ -98,7 +98,8 @@ def said(response: httpx2.Response) -> str:
 
 def refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
     """The error that a refused call is."""
-    hint = "; hitless drill --cluster --dry-run prints the rights that it needs" if response.status_code == 403 else ""
+    rights = "; hitless drill --cluster --dry-run (for a rollout: its --plan) prints the rights that it needs"
+    hint = rights if response.status_code == 403 else ""
     return ApiError(f"{method} {path}: {response.status_code} {said(response)}{hint}", status=response.status_code)
 
 
