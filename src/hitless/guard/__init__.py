@@ -1,1 +1,1 @@
-"""The guard: a hot standby for nodes that run somebody else's agent."""
+"""The guard: a hot standby for nodes that run another project's network agent."""

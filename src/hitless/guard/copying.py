@@ -57,7 +57,7 @@ _TRANSLATIONS = (Masquerade, Snat)
 
 
 class Unclear(HitlessError):
-    """The primary's rules cannot be copied exactly: what they mean cannot be told. ``at``: the table and chain."""
+    """The primary's rules cannot be copied exactly, so that their effect is not known. ``at``: the table and chain."""
 
     def __init__(self, message: str, at: tuple[str, str] | None = None) -> None:
         super().__init__(message)
@@ -136,7 +136,7 @@ def _tested(step: Step) -> int:
 def disturbance(table: Table, base: str, bits: int) -> str:
     """Words for a rule of another nat base chain that changes mark bits which a standby tests; empty if there is none.
 
-    A change is harmless when the packet is translated right behind it: the standby is not asked then.
+    A change is harmless when the packet is translated right behind it: the standby is not called then.
     """
     for chain in _reachable(table, base):
         for number, rule in enumerate(chain.rules):

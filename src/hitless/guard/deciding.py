@@ -1,4 +1,4 @@
-"""Deliberate change or damage: what the standby should say after each change of the primary's rules.
+"""Deliberate change or damage: what the standby should do after each change of the primary's rules.
 
 Problem: rules that are gone may be a gap to be bridged or a decision to be followed. Promise, by one principle: *a rule
 that says "do not translate" is a statement and is followed at once; a rule that is missing is damage and is bridged
@@ -44,8 +44,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``keep`` what stands, ``install`` ``standby``, or ``withdraw`` (an empty standby). ``again``: look once more at
-    that time although nothing happened."""
+    """``keep`` what is installed, ``install`` ``standby``, or ``withdraw`` (an empty standby). ``again``: decide once
+    more at that time although nothing happened."""
 
     action: Literal["keep", "install", "withdraw"]
     why: Reason
@@ -87,7 +87,7 @@ class Decider:
         return Decision("withdraw", Reason(Code.NO_EXACT_COPY, detail=reason))
 
     def see(self, seen: StandbyRules, now: float, stated: Callable[[], Statement | None]) -> Decision:
-        """The primary's rules mean ``seen`` now. ``stated`` is asked only when everything is lost."""
+        """The primary's rules mean ``seen`` now. ``stated`` is called only when everything is lost."""
         self._unclear_since = None
         if self.installed is None:
             if seen.places:
@@ -114,7 +114,7 @@ class Decider:
         return self._hold(now, Reason(Code.RULES_MISSING), None)
 
     def _without(self, seen: StandbyRules, now: float, stated: Callable[[], Statement | None]) -> Decision:
-        """Nothing stands, and the rules carry nothing: what was given up comes back when the reason has ended."""
+        """Nothing is installed, and the rules carry nothing: what was given up comes back when the reason has ended."""
         if self._given_up is None:
             return Decision("keep", NOTHING)
         if self._given_up.said:

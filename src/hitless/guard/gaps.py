@@ -1,8 +1,8 @@
 """Gaps of the primary, and of forwarding, as intervals with an author on both ends.
 
-Promise: pure: ``Tracker.see`` is told at each committed state which pod networks are cut off and why, and gives the
-gap that this state closes. A gap of several networks of a family is one gap, from the first that was lost to the last
-that came back. ``egress`` and ``forward`` ask the evaluator about witness packets; "cannot tell" is no gap, and is
+Promise: pure: ``GapTracker.see`` gets, for each committed state, the pod networks that are cut off and why, and gives
+the gap that this state closes. A gap of several networks of a family is one gap, from the first that was lost to the
+last that came back. ``egress`` and ``forward`` ask the evaluator about witness packets; "cannot tell" is no gap, and is
 reported as a doubt. Next stage: ``running``.
 """
 
@@ -29,9 +29,9 @@ _KINDS: tuple[Kind, ...] = ("egress", "forward")
 
 @dataclass(frozen=True, slots=True)
 class PrimaryFate:
-    """What the rules do to pods: networks that are cut off, and networks of which it cannot be told, with the
-    ``reason``; ``partly``: networks of which some pods are cut off, with words for people. Of ``pods`` that were all
-    asked about (0: they were not), ``kept`` are cut off. ``chains`` took part."""
+    """What the rules do to pods: networks that are cut off, and networks whose state is not known, with the
+    ``reason``; ``partly``: networks of which some pods are cut off, with a text for users. Of ``pods`` that were all
+    evaluated (0: they were not), ``kept`` are cut off. ``chains`` took part."""
 
     cut: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class OpenGap:
 
 
 class Asker:
-    """Asks about the places of one family. It remembers who was carried last."""
+    """Evaluates the places of one family. It remembers which pod was carried last, to begin with it."""
 
     def __init__(self) -> None:
         self._panels: dict[tuple[str, WitnessPlace], Panel] = {}
@@ -65,13 +65,13 @@ class Asker:
     def egress(
         self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False
     ) -> PrimaryFate:
-        """Whether everybody else's nat rules carry the places' new flows. ``whole``: count all pods."""
+        """Whether the NAT rules of all other programs carry the places' new flows. ``whole``: count all pods."""
         return self._fate("egress", others, places, around, whole=whole)
 
     def forward(
         self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False
     ) -> PrimaryFate:
-        """Whether everybody else's rules drop the places' new flows on their way through the node, or the answers."""
+        """Whether other programs' rules drop the places' new flows on their way through the node, or the answers."""
         return self._fate("forward", others, places, around, whole=whole)
 
     def _fate(
@@ -101,7 +101,7 @@ class Asker:
         return PrimaryFate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
 
     def _of_kind(self, kind: Kind, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
-        """``_part`` of this kind, with the chains of all that was asked."""
+        """``_part`` of this kind, with the chains of all that was evaluated."""
         poll = self._part(kind, others, place, witnesses, whole=whole)
         asked = (each for (_, where, _), (_, each) in self._answered[1].items() if where == place)
         return replace(poll, chains=poll.chains.union(*(each.chains for each in asked)))
@@ -127,7 +127,7 @@ class Asker:
         return part
 
     def _poll(self, name: str, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
-        """Ask, unless it was asked about these rules and these pods already."""
+        """Evaluate, unless the answer for these rules and these pods is known."""
         if self._answered[0] is not others or (others.node is not None and self._version != others.node.version):
             self._answered, self._version = (others, {}), others.node.version if others.node is not None else 0
         known = self._answered[1]

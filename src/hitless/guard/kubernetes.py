@@ -1,4 +1,4 @@
-"""Kubernetes Events about gaps, for people who look at ``kubectl get events``. Only with ``--events``, in a cluster.
+"""Kubernetes Events about gaps, for users of ``kubectl get events``. Only with ``--events``, in a cluster.
 
 Problem: a client library costs the guard its memory bound, and the API server is away just when there is something to
 tell (the network agent restarts). Promise: one POST per record that matters, from a thread with a bounded queue; what
@@ -72,7 +72,7 @@ class ApiServer:
 
 
 def event(record: records.Record, node: str) -> dict[str, object] | None:
-    """The Event for a record, or ``None`` when it is nobody's news.
+    """The Event for a record, or ``None`` when there is nothing to report.
 
     Of the core group and without ``eventTime``, as a kubelet posts them: so ``kubectl describe node`` finds them (by a
     ``uid`` that is the Node's name), and the rules for ``action`` and ``reportingInstance`` of events.k8s.io/v1 do not

@@ -49,8 +49,8 @@ class WitnessPlace:
 class StandbyRules:
     """What stands behind the primary: ``chains`` in the guard's names; ``places`` whose egress they carry.
 
-    ``left_out``: translations of the primary that have no exact copy, for people. ``doubtful``: pod networks of which
-    it cannot be told whether these chains carry them.
+    ``left_out``: translations of the primary that have no exact copy, as texts for users. ``doubtful``: pod networks of
+    which it cannot be told whether these chains carry them.
     """
 
     family: Family
@@ -79,7 +79,7 @@ def learn(
 ) -> StandbyRules:
     """The standby for what these rules do now; without places when they carry no pod network. Raises ``Unclear``.
 
-    ``networks``: pod networks that people named, beside those that the rules name. ``uplink`` empty: not known.
+    ``networks``: pod networks that users named, beside those that the rules name. ``uplink`` empty: not known.
     """
     bases = list(_bases(ruleset, family))
     chosen = [(table, base) for table, base in bases if _leads(table, base.name, primary)]

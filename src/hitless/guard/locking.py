@@ -1,6 +1,6 @@
 """One guard a node: a locked file that names the process.
 
-Promise: ``Lock`` is held for as long as the process lives, however it ends (flock); a second guard is told the first
+Promise: ``Lock`` is held for as long as the process lives, however it ends (flock); a second guard learns the first
 one's process id. ``stop`` ends the process that *holds* the lock, and no other: a number that was written in a pod, in
 another pid namespace, is not trusted. Guards that do not share a file system are kept apart by the kernel, by the
 table's owner.
@@ -57,7 +57,7 @@ class Lock:
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-        except OSError as error:  # without its number nobody could stop this guard
+        except OSError as error:  # without its pid users could not stop this guard
             os.close(self._fd)
             raise MissingError(
                 f"cannot write {self._path}: {error.strerror}",
@@ -72,14 +72,15 @@ class Lock:
 
 
 def _take(fd: int) -> None:
-    """Lock it; raises ``BlockingIOError`` when a guard has it. One who only looks (``holder``) is waited for."""
+    """Lock it; raises ``BlockingIOError`` when a guard has it. A process that only reads it (``holder``) is waited
+    for."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # beside those who look, and not beside a guard
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with other readers, not with a guard
             fcntl.flock(fd, fcntl.LOCK_UN)
             if time.monotonic() > deadline:
                 raise
@@ -92,7 +93,7 @@ def _pid(text: bytes) -> int:
 
 
 def holder(path: Path) -> int:
-    """The process that holds the lock; 0 when nobody does. Raises ``MissingError`` when that cannot be told."""
+    """The process that holds the lock; 0 when none does. Raises ``MissingError`` when that cannot be known."""
     deadline = time.monotonic() + _NAMELESS
     while True:
         held, pid = _look(path)
@@ -168,7 +169,7 @@ def stop(path: Path) -> int:
     except OSError as error:
         raise HitlessError(f"cannot stop the guard (pid {pid}): {error.strerror}") from error
     try:
-        if _has_open(pid, path):  # still: the number was not given to somebody else meanwhile
+        if _has_open(pid, path):  # still: the pid was not given to another process meanwhile
             signal.pidfd_send_signal(process, signal.SIGTERM)
     except ProcessLookupError:
         pass  # it has ended by itself

@@ -127,8 +127,8 @@ class GuardLoop:
                 self.reporter.forward_gap(side, side.forward.open, now, None, still_open=True)
 
     def _refuse(self) -> None:
-        """Raise ``Unclear`` when a family's rules cannot be copied and nothing stands for it: before anything is
-        written, the other family's standby neither."""
+        """Raise ``Unclear`` when a family's rules cannot be copied and no standby is installed for it: before anything
+        is written, the other family's standby neither."""
         for family, side in self.sides.items():
             if side.unclear and not side.installed:
                 raise Unclear(
@@ -267,7 +267,7 @@ class GuardLoop:
         self.reporter.state(self.sides, self._tables)
 
     def _moment(self, last: Observation) -> Observation:
-        """The same rules, now: nobody wrote anything."""
+        """The same rules, now: without a commit."""
         now = self._time.now()
         return replace(last, t=now, before=now, writer=None, lost=False, own=False)
 
@@ -282,7 +282,7 @@ class GuardLoop:
         self.reporter.state(self.sides, self._tables)
 
     def _count(self, side: Side, t: int) -> None:
-        """Read the counters, and act on what they say."""
+        """Read the counters, and act on them."""
         if self._tables is None:
             return
         counts = self._tables.counters(side.family)

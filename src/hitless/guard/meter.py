@@ -1,4 +1,4 @@
-"""What the standby's counters say, and when they contradict the guard.
+"""What the standby's counters show, and when they contradict the guard.
 
 Problem: while the primary is whole the standby must translate nothing; if its counter moves then, the copy is not
 exact, and the guard does harm. Promise: pure: ``Meter.sample`` gives what moved since the last sample, and a verdict on

@@ -1,6 +1,6 @@
 """The guard's metrics.
 
-Promise: bounded labels (writers beyond 64 are "other"); made when asked. The alert rules that go with them are in
+Promise: bounded labels (writers beyond 64 are "other"); made at each request. The alert rules that go with them are in
 deploy/chart/files/alerts.yaml.
 """
 

@@ -32,7 +32,7 @@ def stays(networks: Iterable[Network], *, guarding: bool) -> str:
 
 
 class Notices:
-    """Remembers what was said."""
+    """Remembers what was reported."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

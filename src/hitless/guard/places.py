@@ -20,10 +20,10 @@ class Around(Protocol):
     """What a side needs of the node."""
 
     def witnesses(self, place: WitnessPlace) -> Witnesses:
-        """The pods of a place, and their way out."""
+        """The pods of a place, and their uplink."""
 
     def uplink(self, family: Family) -> str:
-        """The way out, where it is known."""
+        """The uplink, where it is known."""
 
 
 class Places:
@@ -35,23 +35,23 @@ class Places:
         self._ways: dict[Family, str] = {}
 
     def close(self) -> None:
-        """Look no more."""
+        """Close the node."""
         self._node.close()
 
     def witnesses(self, place: WitnessPlace) -> Witnesses:
-        """The pods of a place, and their way out, as of the last look."""
+        """The pods of a place, and their uplink, as of the last reading."""
         if place not in self._known:
             self._known[place] = self._node.witnesses(_asking(place))
         return self._known[place]
 
     def uplink(self, family: Family) -> str:
-        """The way out of a family, where it is known; that of its pods, once there are some."""
+        """The uplink of a family, where it is known; that of its pods, once there are some."""
         ways = (witnesses.uplink.name for place, witnesses in self._known.items() if family_of(place.network) is family)
         self._ways[family] = next((name for name in ways if name), "") or self._node.uplink(family)
         return self._ways[family]
 
     def changed(self, now: float) -> frozenset[Family]:
-        """Look again, when it is time: the families in which somebody else is to be asked, or another way is taken."""
+        """Read the node again, when it is time: the families with other pods, or another uplink, than before."""
         if not self._node.look(now):
             return frozenset()
         ways = dict(self._ways)
@@ -64,11 +64,11 @@ class _Nowhere:
     """A node of which nothing is known."""
 
     def witnesses(self, place: WitnessPlace) -> Witnesses:
-        """Addresses that nobody has, and no way out."""
+        """Unused addresses, and no uplink."""
         return find(_asking(place), NodeView(), lambda *_: "")
 
     def uplink(self, family: Family) -> str:
-        """No way out."""
+        """No uplink."""
         return ""
 
 

@@ -25,7 +25,7 @@ _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6"}
 
 @dataclass(slots=True)
 class Freed:
-    """How many flows, and the first of them in words."""
+    """How many flows, and the first of them as texts."""
 
     count: int = 0
     flows: list[str] = field(default_factory=list)

@@ -31,7 +31,7 @@ __all__ = [
 
 
 class GuardTime(Protocol):
-    """All of time that the loop knows."""
+    """The clocks that the loop reads."""
 
     def now(self) -> int:
         """Unix nanoseconds, of the clock that never steps."""
@@ -94,13 +94,13 @@ class TablesPort(Protocol):
         """Make the tables hold these; whether anything was written."""
 
     def restore(self) -> bool:
-        """Write again what somebody took away; whether that was needed."""
+        """Write again what another program deleted; whether that was needed."""
 
     def owner(self, family: Family) -> Owner | None:
         """How the kernel holds the family's table."""
 
     def counters(self, family: Family) -> Mapping[str, Count]:
-        """What the family's counters say."""
+        """The family's counters."""
 
     def close(self) -> None:
         """Let go of the tables; they stay."""
@@ -123,14 +123,14 @@ class SurroundingsPort(Around, Protocol):
     """The node's pods and ways out. Real: ``places.Places``."""
 
     def changed(self, now: float) -> frozenset[Family]:
-        """Families in which somebody else is to be asked about, or another way is taken."""
+        """Families with other pods, or another uplink, than before."""
 
     def close(self) -> None:
-        """Look no more."""
+        """Close it."""
 
 
 class StatementsPort(Protocol):
-    """What the agent itself says. Real: ``statements.read`` with the primary's files and processes."""
+    """What the agent itself states. Real: ``statements.read`` with the primary's files and processes."""
 
     def __call__(self, spoken: float, /) -> Statement | None:
         """Its statement; those older than ``spoken`` (Unix seconds) do not count."""

@@ -1,4 +1,4 @@
-"""Which rules are the primary's: the agents that the guard knows, and profiles that people write.
+"""Which rules are the primary's: the agents that the guard knows, and profiles that users write.
 
 Problem: a nat table holds the rules of many; only those that translate pods' sources on their way out are the
 primary's decision. Promise: a ``Primary`` names the chains (and nft tables) in which the decision stands, and where the

@@ -29,7 +29,7 @@ class GuardState(StrEnum):
 
     @property
     def code(self) -> str:
-        """In one word, for machines."""
+        """As one token, for programs."""
         return self.name.lower()
 
 

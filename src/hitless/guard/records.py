@@ -43,7 +43,7 @@ class Started(_Record, tag="started", frozen=True, kw_only=True):
 
 
 class Followed(_Record, tag="followed", frozen=True, kw_only=True):
-    """The standby now says what the primary says: ``why``."""
+    """The standby now does what the primary's rules do: ``why``."""
 
     family: FamilyName
     why: str
@@ -76,7 +76,7 @@ class GuardGap(Interval, tag="gap", frozen=True, kw_only=True):
 
 
 class ForwardGap(Interval, tag="forward_gap", frozen=True, kw_only=True):
-    """A time in which forwarding dropped pods' flows: the guard cannot bridge it, only say so."""
+    """A time in which forwarding dropped pods' flows: the guard cannot bridge it, only report it."""
 
     networks: list[str]
 
@@ -108,7 +108,7 @@ class LeakSeen(_Record, tag="leak", frozen=True, kw_only=True):
 
 
 class GuardNote(_Record, tag="note", frozen=True, kw_only=True):
-    """Something that people should know."""
+    """Something that users should know."""
 
     level: str
     text: str

@@ -40,7 +40,7 @@ _QUIET = 60_000_000_000  # nanoseconds between records of a leak that goes on
 
 
 class Reporter:
-    """Collects and tells. ``post`` gets records that people should see (Kubernetes Events)."""
+    """Reports to all sinks. ``post`` gets records that users should see (Kubernetes Events)."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Reporter:
             self._post(record)
 
     def note(self, level: str, text: str) -> None:
-        """Something that people should know."""
+        """Something that users should know."""
         self.record(records.GuardNote(t=self._clock.now(), level=level, text=text))
 
     def count(self, name: str) -> None:
@@ -176,7 +176,7 @@ class Reporter:
         )
 
     def goes_on(self, side: Side, t: int) -> None:
-        """Tell once of each gap that stays open for long: people should not have to wait for its end."""
+        """Report each gap that stays open for long, once: users should not have to wait for its end."""
         for kind, gap in (("egress", side.egress.open), ("forward", side.forward.open)):
             key = (side.family, kind)
             if gap is None:
@@ -203,7 +203,7 @@ class Reporter:
         self.numbers[family].leaked += moved.leaked
 
     def opened(self, side: Side) -> None:
-        """A gap begins: what the counters said until now is not of it."""
+        """A gap begins: what was counted until now is not a part of it."""
         self._before[side.family] = self.numbers[side.family].carried, self.numbers[side.family].leaked
         gap = side.egress.open
         if gap is not None:

@@ -41,7 +41,7 @@ class Guard:
         clock: Clock | None = None,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """``ready`` is called once, when the standby stands (or there is nothing to learn from yet)."""
+        """``ready`` is called once, when the standby is installed (or there is nothing to learn from yet)."""
         self.settings = settings
         self.reporter = reporter
         self._ready = ready

@@ -1,6 +1,7 @@
 """What is due when. Pure: time comes in as an argument.
 
-Promise: ``patience`` is how long nothing is due; ``take_*`` gives what is due now, each once. Next stage: ``loop``.
+Promise: ``patience`` is the time until something is due; ``take_*`` gives what is due now, each once. Next stage:
+``loop``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from hitless.model.families import Family
 
 __all__ = ["AGAIN", "TICK", "Schedule"]
 
-TICK = 1.0  # seconds between looks at the counters
+TICK = 1.0  # seconds between readings of the counters
 AGAIN = (0.1, 1.0)  # seconds after a first healing: flows that were on their way then
-_COUNT_SHARE = 100  # after all pods were asked about, so many times as long goes by until they are again
+_COUNT_SHARE = 100  # counting all pods takes at most a per cent of a core
 _SOONEST = 0.01  # seconds until the same rules are decided about again
 
 
@@ -67,7 +68,7 @@ class Schedule:
         return True
 
     def may_count(self, now: float) -> bool:
-        """Whether all pods may be asked about."""
+        """Whether all pods may be evaluated."""
         return now >= self._count_at
 
     def counted(self, now: float, cost: float) -> None:

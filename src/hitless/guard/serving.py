@@ -1,4 +1,4 @@
-"""What /metrics and /healthz of the guard say, only when somebody asked for an address.
+"""The guard's /metrics and /healthz, only where an address was configured.
 
 ``hitless.daemon.server`` says it to visitors, in a thread of its own that cannot hold up the guard.
 """

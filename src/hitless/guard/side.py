@@ -1,4 +1,4 @@
-"""One family of the node: what the primary says, what the standby says, and what came of the difference.
+"""One family of the node: the primary's rules, the standby's, and what follows from the difference.
 
 Promise: ``Side.see`` turns an observed rule set into a decision and records, and costs next to nothing while the
 chains that matter stay the same. It reads rules and asks the evaluator; it never touches the kernel. Next stage:
@@ -82,13 +82,13 @@ class Side:
         limits: Limits | None = None,
         speak: Callable[[str], str] = str,
     ) -> Side:
-        """A side that begins with what stands in the kernel."""
+        """A side that begins with what the kernel holds."""
         own = tuple(network for network in networks if network.version == (4 if family is Family.IPV4 else 6))
         return cls(family, primary, own, around, Decider(limits, installed), speak=speak)
 
     @property
     def installed(self) -> StandbyRules | None:
-        """What the standby should say now."""
+        """What the standby should be now."""
         return None if self.withdrawn else self.decider.installed
 
     @property
@@ -109,7 +109,7 @@ class Side:
         return self.judge(observation, decision)
 
     def again(self, now: float, stated: Stated) -> Decision:
-        """Decide once more about the same rules: time has passed, or the agent may have said something."""
+        """Decide once more about the same rules: time has passed, or the agent may have stated something."""
         return self._decide(now, stated)
 
     def ask_again(self) -> None:
@@ -117,7 +117,7 @@ class Side:
         self._passed = None
 
     def count(self, ruleset: Ruleset) -> bool:
-        """Ask about all pods, if that was not done yet; whether there is something new to say of them."""
+        """Evaluate all pods, if that was not done yet; whether there is something new to report."""
         if self.counted:
             return False
         others = without_guard(ruleset)
@@ -196,7 +196,7 @@ class Side:
 
     @property
     def whole(self) -> bool:
-        """Whether the primary and the standby say the same just now."""
+        """Whether the standby is what the primary's rules mean now."""
         return self._standby is not None and self.installed is not None and self._standby == self.installed
 
 

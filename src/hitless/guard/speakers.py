@@ -1,10 +1,10 @@
-"""Who may speak for the agent: the processes whose word about masquerading counts.
+"""The processes whose statement about masquerading counts as the agent's.
 
-Problem: a name is anybody's; a pod's process, or an unprivileged one on the host's network, may be called as the agent
-is. Promise: ``speakers`` gives only processes that could switch masquerading off by themselves: in the guard's network
-namespace, root in all four user ids, in the guard's user namespace, with CAP_NET_ADMIN, and named so by the kernel, by
-the command line and (where it may be read) by the executable. Everything is read twice around: a process that changed
-meanwhile is nobody. What cannot be read is never taken for yes. Next stage: ``statements``.
+Problem: any process may have any name; a pod's process, or an unprivileged one on the host's network, may be called as
+the agent is. Promise: ``speakers`` gives only processes that could switch masquerading off by themselves: in the
+guard's network namespace, root in all four user ids, in the guard's user namespace, with CAP_NET_ADMIN, and named so by
+the kernel, by the command line and (where it may be read) by the executable. Everything is read twice around: a process
+that changed meanwhile does not count. What cannot be read never counts as yes. Next stage: ``statements``.
 
 All of it works with NET_ADMIN alone. ``/proc/PID/ns`` and ``/proc/PID/exe`` need ptrace rights; ``/proc/PID/net/dev``
 does not, and its inode differs between network namespaces (fs/proc/proc_net.c: the entries are made for each of them).
@@ -73,7 +73,7 @@ def _speaker(pid: int, name: str, network: Entry, users: bytes) -> Speaker | Non
         elif _executable(pid) not in ("", name):
             return None
         environment = _perhaps(lambda: _words(f"/proc/{pid}/environ"))
-        # an environment without a word is that of nearly nobody, and what is read of one that is being replaced
+        # an empty environment is rare, and is what is read of one that is being replaced
         found = Speaker(pid, words, environment or None)
         return found if _identity(pid) == before and _named(pid, name) else None
     except (OSError, ValueError, IndexError):

@@ -48,7 +48,7 @@ class OwnTables(Protocol):
     """Tables of one name that are ours. Real: ``hitless.kernel.nftables.owned.OwnedTables``."""
 
     def available(self, families: Sequence[Family]) -> object:
-        """Raise ``TableOwnedByOther`` when somebody alive holds one of them."""
+        """Raise ``TableOwnedByOther`` when a living process holds one of them."""
 
     def own(self, families: Sequence[Family]) -> object:
         """Take over what is there, without a change to any rule."""
@@ -60,14 +60,14 @@ class OwnTables(Protocol):
         """Who holds the family's table."""
 
     def counters(self, family: Family) -> Mapping[str, Count]:
-        """What its counters say."""
+        """Its counters."""
 
     def close(self) -> None:
         """Let go of them; they stay."""
 
 
 class StandbyTable:
-    """The tables of both families, over one socket: as long as it is open, nobody else may change them."""
+    """The tables of both families, over one socket: as long as it is open, no other process may change them."""
 
     def __init__(
         self,
@@ -90,7 +90,8 @@ class StandbyTable:
         self._tables.close()
 
     def adopt(self, found: Mapping[Family, FoundStandby | None]) -> None:
-        """Take over what stands: ownership, and no rule is written. A table that is not whole is written anew later.
+        """Take over what is installed: ownership, and no rule is written. A table that is not whole is written anew
+        later.
 
         Raises ``TableOwnedByOther`` when another guard is alive, in either family: then this one must do nothing.
         """
@@ -127,7 +128,7 @@ class StandbyTable:
         return True
 
     def restore(self) -> bool:
-        """Write again what should stand, when somebody took it away or emptied it; whether that was needed."""
+        """Write again what should be installed, when it was deleted or emptied; whether that was needed."""
         lost = {family: standby for family, standby in self._installed.items() if self._hurt(family, standby)}
         for family in lost:
             del self._installed[family]
@@ -145,7 +146,7 @@ class StandbyTable:
         return self._tables.owner(family)
 
     def counters(self, family: Family) -> Mapping[str, Count]:
-        """What the family's counters say."""
+        """The family's counters."""
         return self._tables.counters(family)
 
 

@@ -1,4 +1,4 @@
-"""What the agent itself says about masquerading, beside its rules: its subnet file and its command line.
+"""What the agent itself states about masquerading, beside its rules: its subnet file and its command line.
 
 Problem: rules that are gone may be damage or a decision. Promise: ``read`` gives the agent's own words where they can
 be had: ``--ip-masq`` (flag or FLANNELD_IP_MASQ) of a running process that may speak for it (``speakers``), and
@@ -21,7 +21,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 
 __all__ = ["Statement", "of_arguments", "of_subnet_file", "read"]
 
-# the words that Go's strconv.ParseBool knows
+# the texts that Go's strconv.ParseBool knows
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _LONGEST = 1 << 16  # bytes of a subnet file
@@ -30,14 +30,14 @@ _AHEAD = 2.0  # seconds that a file's time may lie in the future before it tells
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """``masquerade``: whether the agent says that it translates; ``source`` in words."""
+    """``masquerade``: whether the agent states that it translates; ``source``: where, as a text."""
 
     masquerade: bool
     source: str
 
 
 def of_subnet_file(text: str, name: str) -> Statement | None:
-    """What a subnet.env says; the last line counts."""
+    """What a subnet.env states; the last line counts."""
     said = None
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
@@ -48,7 +48,7 @@ def of_subnet_file(text: str, name: str) -> Statement | None:
 
 
 def of_arguments(arguments: Sequence[str], environment: Sequence[str] | None, name: str) -> Statement | None:
-    """What a flanneld command line says; ``environment`` is ``None`` where it may not be read."""
+    """What a flanneld command line states; ``environment`` is ``None`` where it may not be read."""
     given = _flags(arguments[1:])
     if {"version", "help", "h"} & given.keys():
         return None  # no daemon
@@ -80,7 +80,7 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
 def read(
     subnet_files: Iterable[str], processes: Iterable[str], since: float, namespace: Namespace = HERE
 ) -> Statement | None:
-    """The agent's word now; files older than ``since`` (Unix seconds) tell of another time."""
+    """What the agent states now; files older than ``since`` (Unix seconds) do not count."""
     said = [
         found
         for name in processes
@@ -88,7 +88,7 @@ def read(
         if (found := of_arguments(each.arguments, each.environment, f"{name} (pid {each.pid})")) is not None
     ]
     if said:
-        # two that contradict each other: an old one that ends, or one that is not the agent. No word of either counts
+        # two that contradict each other: an old one that ends, or one that is not the agent. Neither counts
         return said[0] if len({one.masquerade for one in said}) == 1 else None
     for path in subnet_files:
         text = _file(path, since)

@@ -1,4 +1,4 @@
-"""``hitless guard status``: what the running guard wrote, and what the kernel says when none runs.
+"""``hitless guard status``: what the running guard wrote, and what the kernel holds when none runs.
 
 Promise: a verdict (protected, unprotected, unknown) that follows from facts that are shown; a standby that stands
 without its process counts as protection, because it is. Reads only.
@@ -38,7 +38,7 @@ class GuardStatus:
     facts: dict[str, Any]
 
     def text(self) -> str:
-        """For people."""
+        """As a text for users."""
         facts = cleaned(self.facts)
         left = " now; the standby that the last one left protects" if self.verdict == "protected" else ""
         lines = [f"{self.verdict}: " + (f"guard runs (pid {facts['pid']})" if facts["pid"] else f"no guard runs{left}")]
@@ -107,7 +107,7 @@ def read(run_dir: Path) -> GuardStatus:
             facts["problem"] = f"the guard ended by a failure, its standby works on: {written.get('problem', '')}"
     elif age > _LATE and not facts.get("problem"):
         facts["problem"] = f"the guard's loop has not turned for {age:.0f} s"
-    if facts.get("mode") == "observe":  # it has no standby of its own; an earlier guard's may stand
+    if facts.get("mode") == "observe":  # it has no standby of its own; an earlier guard's may be installed
         facts["standing"] = _from_kernel()
         return GuardStatus("protected" if protects(facts["standing"]) else "unprotected", facts)
     if facts.get("problem"):

@@ -1,4 +1,4 @@
-"""Network plugins as data: a plugin is one file, and everything that differs between them stands in it.
+"""Network plugins as data: a plugin is one file, and everything that differs between them is in it.
 
 Problem: every plugin names its chains, images and processes in its own way; written where each tool uses them, a new
 plugin was six to eight files in two dialects. Promise: a profile is a TOML file, ours or of users (docs/watch.md,
@@ -58,7 +58,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the project's own manifest installs, for advice where there is no cluster to look at."""
+    """What the project's own manifest installs, for advice where there is no cluster to read."""
 
     namespace: str
     daemon_set: str
@@ -96,7 +96,7 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A profile file, field by field; what is checked beside the types is with whoever reads a field."""
+    """A profile file, field by field; what is checked beside the types is where a field is read."""
 
     name: str = ""
     tables: tuple[TableOfInterest, ...] = ()
@@ -165,7 +165,7 @@ _KINDS = {
 
 
 def _refused(message: str, text: str, origin: str) -> InputError:
-    """The reader's complaint in our words: file, line, field, what is wrong and what was expected."""
+    """The parser's error as ours: file, line, field, what is wrong and what was expected."""
     words, _, path = message.partition(" - at `$")
     field = path.rstrip("`").lstrip(".")
     named = re.search(r"field `(\w+)`", words)

@@ -1,7 +1,8 @@
 """Rule changes as a stream: who changed what carries the pods' egress, and when it was not carried.
 
 The stage between the kernel's events (``hitless.kernel``), the evaluator (``hitless.semantics``) and the records
-(``hitless.model.events``). ``Watch`` is the stream; ``Tracker`` makes gaps of answers; ``profiles`` say what to watch.
+(``hitless.model.events``). ``Watch`` is the stream; ``Tracker`` makes gaps of answers; ``profiles`` define what to
+watch.
 """
 
 from hitless.watch.options import WatchOptions

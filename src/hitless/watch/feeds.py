@@ -1,8 +1,8 @@
 """Committed rule sets, one after another, of both ways into the kernel.
 
-Problem: nf_tables announces its commits, the legacy path must be looked at, and a packet passes both. Promise: ``Feed``
+Problem: nf_tables announces its commits, the legacy path must be polled, and a packet passes both. Promise: ``Feed``
 gives each change of either as a ``Step`` with the whole rule set after it, stamped when it was noticed, with its writer
-as far as the kernel tells. The legacy path is looked at only while it has tables. What it never does: judge. Next
+as far as the kernel tells. The legacy path is polled only while it has tables. It evaluates nothing. Next
 stage: ``watching``.
 """
 
@@ -135,7 +135,7 @@ class Feed:
 
     @property
     def legacy(self) -> bool:
-        """Whether the legacy path has tables, and is looked at."""
+        """Whether the legacy path has tables, and is polled."""
         return self._polling is not None
 
     @property
@@ -144,7 +144,7 @@ class Feed:
         return self._mirror.waiting
 
     def finish(self) -> None:
-        """Look a last time: ``behind`` then says whether ``next`` still has something of what was committed by now."""
+        """Read a last time: ``behind`` is then whether ``next`` still has something that was committed before now."""
         self._last = self._mirror.committed
         if self._polling is not None:
             self._polling.stop()
@@ -161,7 +161,7 @@ class Feed:
         self._mirror.wake()
 
     def find_legacy(self) -> Step | None:
-        """Start to look at the legacy path when it has tables by now; the step that this makes."""
+        """Start to poll the legacy path if it has tables by now; the step that this makes."""
         if not self._with_legacy or self._polling is not None or not self._legacy_present():
             return None
         polling = _Polling(
@@ -202,7 +202,7 @@ class Feed:
 
     def take_lag(self) -> int:
         """The longest time from a commit to here since the last call, in nanoseconds; for the legacy path, by how much
-        it was looked at later than planned."""
+        it was polled later than planned."""
         return max(self._mirror.take_lag(), 0 if self._polling is None else self._polling.take_lag())
 
     def sets_used(self, chain: ChainName) -> frozenset[str]:
@@ -243,7 +243,7 @@ class Feed:
 
 
 class _Polling:
-    """The thread that looks at the legacy tables."""
+    """The thread that polls the legacy tables."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The pod networks that are watched: named by people, or found in the rules.
+"""The pod networks that are watched: named by users, or found in the rules.
 
-Problem: a watch that does not know the pods' addresses sees nothing, and nobody wants to type them. Promise: where
-nobody named a network, the masquerade rules of the profile's chains do, as soon as they are there; each network gets
+Problem: a watch that does not know the pods' addresses sees nothing, and users do not want to type them. Promise: where
+no network was named, the masquerade rules of the profile's chains do, as soon as they are there; each network gets
 witness packets of the pods that are on *this node*, and of an address in its part that none has: a rule that cuts off
 this node's pods alone is a gap, whatever happens to other nodes' addresses. While the agent's chains are empty the
 guard's copies of them say it, where a guard is at work. Next stage: ``watching``.
@@ -29,18 +29,18 @@ __all__ = ["Networks", "Watched", "better", "part_by_rules", "pod_networks"]
 
 @dataclass(slots=True)
 class Watched:
-    """A pod network, with who judges it and who remembers."""
+    """A pod network, with its judge and its tracker."""
 
     network: Network
     judge: Judge
     tracker: Tracker
     answer: Poll | None = None
     part: Network | None = None
-    counted: bool = False  # whether all pods were asked about since the rules, or the pods, changed
+    counted: bool = False  # whether all pods were evaluated since the rules, or the pods, changed
     chains: frozenset[ChainName] = frozenset()  # that took part in the answers of all pods
 
     def take(self, answer: Poll) -> None:
-        """Keep an answer. One that was given early says nothing of the pods that were not asked about."""
+        """Keep an answer. One that was given early does not cover the pods that were not evaluated."""
         self.answer, self.counted = answer, answer.whole
         self.chains = answer.chains if answer.whole else self.chains | answer.chains
 
@@ -60,14 +60,14 @@ class Networks:
         self._node, self._monotonic = node, monotonic
 
     def close(self) -> None:
-        """Look no more."""
+        """Close the node."""
         self._node.close()
 
     def __iter__(self) -> Iterator[Watched]:
         return iter(self._watched.values())
 
     def find(self, ruleset: Ruleset) -> list[tuple[Network, str]]:
-        """Take up the networks that the rules name, in families that have none yet; each with the chain that says."""
+        """Watch the networks that the rules name, in families that have none yet; each with the chain that names it."""
         known = {family_of(network) for network in self._watched}
         found = [
             (network, chain)
@@ -79,7 +79,7 @@ class Networks:
         return found
 
     def unknown(self) -> str:
-        """What to tell people when no network is known."""
+        """The message when no network is known."""
         chains = [name for table in self._profile.tables for name in table.networks_from]
         return (
             f"no pod network is known, so no gap can be seen: the rules of {', '.join(chains) or 'no chain'} name "
@@ -102,7 +102,7 @@ class Networks:
                     watched.judge.witnesses = self._witnesses(network, watched.part)
 
     def refresh(self) -> bool:
-        """Look at the node again when it is time, or when something was missing; whether others are to be asked now."""
+        """Read the node again when it is time, or when something was missing; whether there are other witnesses now."""
         if not self._node.look(self._monotonic()):
             return False
         changed = False
@@ -132,7 +132,7 @@ class Networks:
 
 
 def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
-    """The networks whose packets the profile's chains masquerade, each with the chain that says so."""
+    """The networks whose packets the profile's chains masquerade, each with the chain that does."""
     found: dict[Network, str] = {}
     for chain in _named(ruleset, profile):
         for rule in chain.rules:
@@ -144,7 +144,7 @@ def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
 
 
 def better(ruleset: Ruleset, profile: Profile) -> str:
-    """What to tell people where the agent's rules stand in no chain of this profile: which one fits. Else empty."""
+    """Where the agent's rules are in no chain of this profile: the message that names one that fits. Else empty."""
     if _standing(ruleset, profile):
         return ""
     shipped_ones = (load(name) for name in shipped())
@@ -158,7 +158,7 @@ def better(ruleset: Ruleset, profile: Profile) -> str:
 
 
 def _standing(ruleset: Ruleset, profile: Profile) -> str:
-    """The agent's own chains of a profile that are there and hold rules, for people."""
+    """The agent's own chains of a profile that exist and hold rules, as a text."""
     return ", ".join(
         f"{table.family} {table.name} {chain}"
         for table in ruleset.tables

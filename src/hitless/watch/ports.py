@@ -115,7 +115,7 @@ class StandbyFacts:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All of it."""
+    """All ports together."""
 
     feed: FeedPort
     node: NodePort

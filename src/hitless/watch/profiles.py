@@ -1,7 +1,7 @@
 """What to watch for a network plugin, from its profile.
 
-Problem: users have plugins that nobody here has heard of. Promise: a profile (``hitless.profiles``) that can be watched
-names tables; what types alone do not say is checked, and refused with the file, the line or field and what was
+Problem: users have plugins that this project does not know. Promise: a profile (``hitless.profiles``) that can be
+watched names tables; what types alone do not say is checked, and refused with the file, the line or field and what was
 expected. Next stage: ``watching``.
 """
 
@@ -30,9 +30,9 @@ _PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP}
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A checked profile. ``networks`` empty: find them in the rules; ``uplink`` empty: ask the routes. ``inside`` are
-    networks of the cluster that no far end lies in; ``far_ends`` the addresses to ask about, where the profile names
-    some (else ``destinations`` of ours); ``marks`` the packet marks that pods' packets may have."""
+    """A checked profile. ``networks`` empty: find them in the rules; ``uplink`` empty: find it by the routes.
+    ``inside`` are networks of the cluster that no far end lies in; ``far_ends`` the addresses to ask about, where the
+    profile names some (else ``destinations`` of ours); ``marks`` the packet marks that pods' packets may have."""
 
     name: str
     tables: tuple[TableOfInterest, ...]
@@ -116,7 +116,7 @@ def _far_ends(read: File, inside: Iterable[Network], text: str, origin: str) -> 
 
 
 def _checked(read: File, text: str, origin: str) -> Profile:
-    """What types alone do not say."""
+    """Check what types alone do not express."""
 
     def refuse(field: str, words: str, wanted: str | None = None) -> InputError:
         return InputError(words, where=place(text, origin, field), expected=wanted or expected(field))

@@ -1,6 +1,7 @@
 """How a watch measures itself: its totals, its heartbeat, and the priority of its thread.
 
-Promise: lateness and processor time are measured where they arise and told once a heartbeat. Next stage: ``watching``.
+Promise: lateness and processor time are measured where they arise and reported with each heartbeat. Next stage:
+``watching``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Urgency:
         self.fit(0)
 
     def fit(self, backlog: int) -> None:
-        """Have it, or give it up, as the backlog asks."""
+        """Take it or give it up, by the backlog."""
         if self._wanted and self._have != (backlog < _BACKLOG):
             self._have = not self._have
             if self._have:
@@ -75,7 +76,7 @@ class Pulse:
     def __post_init__(self) -> None:
         self._began = self.monotonic()
         self._cpu = time.process_time_ns()
-        # without heartbeats somebody must still look for legacy tables now and then
+        # also without heartbeats, legacy tables must be looked for now and then
         self.due = self._began + (self.interval_s or 1.0)
 
     def beat(self, now_s: float, now: int, totals: Totals) -> Heartbeat | None:

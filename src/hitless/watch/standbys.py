@@ -1,10 +1,10 @@
-"""What a guard's standby does while rules are watched: gaps of everybody else's rules that it carried, and its flows.
+"""What a guard's standby does while rules are watched: gaps of the other rules that it carried, and its flows.
 
 Problem: where a standby is in the kernel (of a guard at work, or left by one that was uninstalled) nothing is lost over
-an agent's restart, and an answer from all rules alone would praise the agent for it. Promise: a standby is told at the
-start, when it comes and goes, and at the end, with the flows that it has carried so far; each time in which all rules
-carry a pod network and the rules without the standby do not is told as ``Bridged``, with its authors. Where no standby
-is, nothing is asked. Never: changing anything of the guard's. Next stage: ``watching``.
+an agent's restart, and an answer from all rules alone would credit the agent with it. Promise: a standby is reported at
+the start, when it comes and goes, and at the end, with the flows that it has carried so far; each time in which all
+rules carry a pod network and the rules without the standby do not is told as ``Bridged``, with its authors. Where no
+standby is, nothing is asked. Never: changing anything of the guard's. Next stage: ``watching``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Standbys:
         self._open: dict[Network, _Open] = {}
 
     def seen(self, t: int, ruleset: Ruleset) -> Iterator[Standby]:
-        """Tell of standbys that came or went with this rule set."""
+        """Report standbys that came or went with this rule set."""
         now = frozenset(family for family in self._families if _stands(ruleset, family))
         if now == self._there:
             return
@@ -56,7 +56,7 @@ class Standbys:
                 yield Standby(t=t, family=family.value, present=False)
 
     def judge(self, t: int, watched: Watched, answer: Poll, ruleset: Ruleset, writer: Writer | None) -> list[Bridged]:
-        """What the rules without the standby do, where all rules were said to carry the network."""
+        """What the rules without the standby do, where all rules together carry the network."""
         network = watched.network
         begun = self._open.get(network)
         without: Poll | None = None

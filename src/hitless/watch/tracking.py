@@ -3,8 +3,8 @@
 Problem: a gap must have an exact beginning, an end, and an author for each, and one that is open when watching ends
 must not be lost. Promise: for one pod network, ``observe`` takes the answer after every commit and returns the events
 that follow from it: a ``RuleState`` at the start and at each change of the answer, also when only the pods that are not
-carried are others, and a ``Gap`` when "not carried" ends.
-A time in which it cannot be told is no gap and no proof of health: it is in the states. Next stage: ``watching``.
+carried are others, and a ``Gap`` when "not carried" ends. A time in which the state is not known is neither a gap nor a
+proof of health: it is in the states. Next stage: ``watching``.
 """
 
 from __future__ import annotations
