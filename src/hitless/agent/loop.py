@@ -4,20 +4,19 @@ Problem: rules must be back within milliseconds of damage, and nothing may depen
 every pass starts with a fresh reading of the kernel. A repair waits for neither evaluation nor healing: the rules of
 all programs are read in a thread of their own, one evaluation at a time. Stopping changes nothing.
 
-``schedule`` decides *when*, ``hitless.plan`` *what*, ``worker`` *how*, ``damage`` who caused it; ``reporter`` informs
-users. Time, kernel and events are arguments.
+``schedule`` decides *when*, ``hitless.plan`` *what*, ``worker`` *how*, ``damage`` who caused it; ``evaluations`` finds
+what becomes of the pods' packets, and ``reporter`` informs users. Time, kernel and events are arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Protocol
 
 from hitless.agent.change_watch import ChangeWatch, Suspect
 from hitless.agent.damage import Damage
 from hitless.agent.egress import EgressStatus
+from hitless.agent.evaluations import Evaluations, JudgePort
 from hitless.agent.ports import Runtime
 from hitless.agent.reporter import AgentReporter
 from hitless.agent.schedule import GRACE, AgentSchedule
@@ -27,7 +26,7 @@ from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
 from hitless.sources import SourceSnapshot
 
-__all__ = ["AgentLoop", "JudgePort", "KernelPort"]
+__all__ = ["AgentLoop", "KernelPort"]
 
 _REMEMBERED = 16  # suspects of a pass that failed
 _RETRY = 0.5  # seconds after an unexpected error
@@ -58,27 +57,6 @@ class KernelPort(Protocol):
         """Close all sockets; the rules stay."""
 
 
-class JudgePort(Protocol):
-    """Evaluates the rules of all programs, in the judging thread. Real: ``hitless.agent.judge.NodeJudge``."""
-
-    def judge(self, snapshot: SourceSnapshot, *, changed: bool) -> Mapping[Family, EgressStatus] | None:
-        """What becomes of the pods' packets; ``None``: nothing has changed since the last result."""
-
-    def close(self) -> None:
-        """Close all sockets."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
-    """One that runs. ``full``: regardless of what has changed. ``changes``: the loop's count when it began."""
-
-    result: Future[Mapping[Family, EgressStatus] | None]
-    snapshot: SourceSnapshot
-    full: bool
-    begun: float
-    changes: int
-
-
 class AgentLoop:
     """One node's loop. ``desire`` sets the snapshot, again when it changes; ``run`` works until ``stop``."""
 
@@ -86,10 +64,11 @@ class AgentLoop:
         self, kernel: KernelPort, judge: JudgePort, watch: ChangeWatch, reporter: AgentReporter, runtime: Runtime, *,
         resync: float, heal: bool,
     ) -> None:  # fmt: skip
-        self._kernel, self._judge, self._watch, self._reporter, self._host = kernel, judge, watch, reporter, runtime
+        self._kernel, self._watch, self._reporter, self._host = kernel, watch, reporter, runtime
         self._health = reporter.health
         self._heals = heal
         self._schedule = AgentSchedule(resync)
+        self._evaluations = Evaluations(judge, runtime, self._schedule, reporter)
         self._damage = Damage()
         self._stopping = False
         self._snapshot: SourceSnapshot | None = None
@@ -99,10 +78,6 @@ class AgentLoop:
         self._was_clean = False  # our rules were as desired after the last pass that did not fail
         self._suspects: list[Suspect] = []  # of a pass that failed
         self._unhealed: frozenset[Family] = frozenset()  # whose flows are freed once more
-        self._changes = 0  # passes that found our rules changed, or possibly changed
-        self._evaluation: _Evaluation | None = None  # the one that runs
-        self._evaluated: frozenset[Family] = frozenset()  # by the rules of all programs, at least once
-        self._repeating = False  # the last result was from before a change, and the evaluation is repeated
 
     # --- called in the event loop's thread
 
@@ -143,7 +118,7 @@ class AgentLoop:
                     await self._host.wait(_RETRY)
         finally:
             self._watch.close()
-            await self._host.end(self._kernel.close, self._judge.close)
+            await self._host.end(self._kernel.close, self._evaluations.close)
 
     async def _step(self) -> None:
         await self._pause()
@@ -155,8 +130,10 @@ class AgentLoop:
             await self._run_pass(snapshot, now)
         if self._schedule.take_heal(now):
             await self._heal(snapshot)
-        self._take_evaluation()
-        self._begin_evaluation(snapshot)
+        if self._evaluations.take(self._snapshot, clean=self._clean) and self._backend is not None:
+            self._reporter.announce(self._backend, self._host.monotonic())
+        if self._may_evaluate:
+            self._evaluations.begin(snapshot)
 
     async def _pause(self) -> None:
         now, passes = self._host.monotonic(), self._snapshot is not None
@@ -169,7 +146,7 @@ class AgentLoop:
     def _may_evaluate(self) -> bool:
         """Not before the first pass, nor while a bridge carries the pods, nor while an evaluation runs."""
         started = self._snapshot is not None and self._health.last_pass is not None
-        return self._evaluation is None and started and self._schedule.reload.begun is None
+        return not self._evaluations.running and started and self._schedule.reload.begun is None
 
     # --- passes over our own rules
 
@@ -187,7 +164,7 @@ class AgentLoop:
             self._reporter.random_fully_missing(done, snapshot)
             if not done.bridged:
                 if first or not done.result.applied:  # the next damage must not wait for this behind a repair
-                    await self._evaluate_near(snapshot)
+                    await self._evaluations.evaluate_near(snapshot, self._kernel.evaluate_near)
                 if evaluate or done.result.applied:
                     self._schedule.request_evaluation()
         except HitlessError as error:
@@ -236,7 +213,8 @@ class AgentLoop:
         first = self._health.last_pass is None
         lag = done.begun - suspects[0].time if suspects else None
         reporter.pass_ended(done, lag=lag, lost=self._watch.lost, commands=self._kernel.commands)
-        self._changes += bool(suspects or result.applied or not result.settled)
+        if suspects or result.applied or not result.settled:
+            self._evaluations.rules_changed()
         was_clean, self._was_clean = self._was_clean, result.settled and not done.bridged
         self._clean = self._was_clean
         if not result.applied and result.settled:
@@ -269,71 +247,6 @@ class AgentLoop:
         self._clean = False
         self._schedule.failed(self._host.monotonic())
         self._reporter.failed(error)
-
-    # --- what becomes of the pods' packets
-
-    async def _evaluate_near(self, snapshot: SourceSnapshot) -> None:
-        """Until the rules of all programs are read for the first time: what the chains near ours do is known at
-        once."""
-        unread = set(snapshot.networks) - self._evaluated
-        if not unread:
-            return
-        try:
-            near = await self._host.run(lambda: self._kernel.evaluate_near(snapshot))
-        except HitlessError as error:  # our rules are in place all the same
-            self._reporter.not_evaluated(error, unread)
-        else:
-            self._reporter.partly_read({family: status for family, status in near.items() if family in unread})
-
-    def _begin_evaluation(self, snapshot: SourceSnapshot) -> None:
-        """Begin an evaluation, or a check whether one is needed, where it is due. Other programs write rules too, and
-        sets, interfaces and pods change without an event."""
-        now = self._host.monotonic()
-        full = self._schedule.evaluation_due(now)
-        if not self._may_evaluate or not (full or self._schedule.check_due(now)):
-            return
-        self._schedule.evaluation_begun(full=full)
-        self._health.asked_since = now
-        result = self._host.begin(lambda: self._judge.judge(snapshot, changed=full))
-        self._evaluation = _Evaluation(result, snapshot, full, now, self._changes)
-
-    def _take_evaluation(self) -> None:
-        """Take the result when it is there.
-
-        Where other families are cut off than before, a pass and another evaluation follow: missing rules of ours are
-        repaired, and only what is still cut off then is logged. A result from before a change of our rules does not
-        report pods as cut off, unless the repeated one does too."""
-        evaluation = self._evaluation
-        if evaluation is None or not evaluation.result.done():
-            return
-        self._evaluation, self._health.asked_since = None, None
-        now, schedule = self._host.monotonic(), self._schedule
-        cost = now - evaluation.begun
-        error = evaluation.result.exception()
-        if error is not None:
-            schedule.evaluation_failed(now, cost)
-            self._reporter.not_evaluated(ours(error, "judging the node's rules"), evaluation.snapshot.networks)
-            return
-        found = evaluation.result.result()
-        schedule.evaluation_ended(now, cost, full=evaluation.full, evaluated=found is not None)
-        if found is None:
-            return
-        if evaluation.snapshot is not self._snapshot:
-            schedule.request_evaluation()
-            return
-        stale = evaluation.changes != self._changes
-        if stale and not self._repeating and any(status.state == "not_carried" for status in found.values()):
-            self._repeating = True
-            schedule.request_evaluation()
-            return
-        self._repeating, self._evaluated = False, frozenset(found)
-        before = self._health.not_carried.keys()
-        same = before == {family.value for family, status in found.items() if status.state == "not_carried"}
-        self._reporter.evaluated(found, log=same and evaluation.full and self._clean and not stale)
-        if not same:
-            schedule.confirm()
-        if self._backend is not None:
-            self._reporter.announce(self._backend, now)
 
     async def _heal(self, snapshot: SourceSnapshot) -> None:
         """Free what was bound without translation."""
