@@ -26,11 +26,11 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import hasten, relax
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
+from hitless.kernel.nftables.comparison import different
 from hitless.kernel.nftables.fetching import CATCH_UP_S, FETCH_AGAIN_S, Fetcher
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
-from hitless.kernel.nftables.prefilter import LONG_CHAIN
 from hitless.kernel.nftables.receiving import Received, Receiver, after, subscription
-from hitless.kernel.nftables.replay import Desync, Replay, ReplayedCommit, TableChange
+from hitless.kernel.nftables.replay import Desync, Replay, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey, unread_state
 from hitless.kernel.ports import UNREADABLE, only_ours
 from hitless.model.families import Family
@@ -148,7 +148,7 @@ class Mirror:
             self._view: dict[TableKey, Table] = {}
             self._begin()
         except BaseException:
-            self._close_files()
+            self.close()
             raise
 
     def __enter__(self) -> Mirror:
@@ -161,9 +161,6 @@ class Mirror:
 
     def close(self) -> None:
         """End the subscription."""
-        self._close_files()
-
-    def _close_files(self) -> None:
         self._receiver.close()
         self._control.close()
 
@@ -259,7 +256,12 @@ class Mirror:
             return None
         came = self._fetcher.settle(commit.needs)  # true also for a commit that touched nothing else of interest
         self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t + received.late)
-        return self._committed(received, commit) if commit.changes or came else None
+        if not commit.changes and not came:
+            return None
+        self._view = self._replay.state.view(self._view)
+        return Update(
+            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.writer
+        )
 
     # --- full reads
 
@@ -306,12 +308,6 @@ class Mirror:
         self._replay.state = unread_state(self._replay.state.generation, self._families)
         self._view = self._replay.state.view()
 
-    def _committed(self, received: Received, commit: ReplayedCommit) -> Update:
-        self._view = self._replay.state.view(self._view)
-        return Update(
-            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.writer
-        )
-
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
         before = self.generation
         self._fetcher.forget()
@@ -347,25 +343,10 @@ class Mirror:
         """
         if not self._settled():
             return None
-        wrong = [
-            f"chain {name} of table {table}"
-            for family, table, name in sorted(chains)
-            if family in wire.NUMBERS and not self._same((wire.NUMBERS[family], table), name)
-        ]
+        wrong = different(self._control, self.state, chains)
         if not wrong or not self._settled():
             return None
         return self._resync(f"the rules differ from the kernel's: {', '.join(wrong[:6])}", self._clock.now())
 
     def _settled(self) -> bool:
         return self._receiver.queue.empty() and dump.generation(self._control) == self.generation
-
-    def _same(self, key: TableKey, name: str) -> bool:
-        table = self._replay.state.tables.get(key)
-        known = table.chains.get(name) if table is not None else None
-        found = dump.read_chain(self._control, key, name)
-        if table is None or known is None or found is None:
-            return known is None and found is None
-        if list(found.rules) != list(known.rules) or found.hook != known.hook:
-            return False
-        # a rule keeps its handle as long as it exists unchanged, so that long chains need not be decoded
-        return len(known.rules) > LONG_CHAIN or found.decoded(table) == known.decoded(table)
