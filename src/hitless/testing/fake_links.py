@@ -18,7 +18,7 @@ from types import MappingProxyType
 from hitless.errors import AlreadyExists, EventsLostError, HitlessError, KernelError, NotFound
 from hitless.kernel.links.events import LinkEvent
 from hitless.kernel.links.scope import Scope
-from hitless.model.families import Address, Network, within
+from hitless.model.families import Address, Network
 from hitless.model.links import (
     Device,
     DeviceAddress,
@@ -33,6 +33,7 @@ from hitless.model.links import (
     WireguardPeer,
     is_overlay_device,
 )
+from hitless.testing.fake_forwarding import path_to
 from hitless.testing.fake_kernel import Death
 
 __all__ = ["FakeLinks"]
@@ -131,31 +132,7 @@ class FakeLinks:
 
     def way(self, to: Network) -> tuple[str, ...] | None:
         """How a packet to these pods goes: by which device, to which node; ``None``: nowhere."""
-        fitting = [one for one in self.objects.values() if isinstance(one, Route) and within(to, one.to)]
-        if not fitting:
-            return None
-        route = max(fitting, key=lambda one: (one.to.prefixlen, -one.metric))
-        if self._encrypts(route.device):
-            return self._by_peer(route.device, to)
-        if not route.onlink:
-            return (route.device, str(route.gateway)) if route.kind == "unicast" else None
-        neighbour = self.objects.get(("neighbour", route.device, route.gateway))
-        if not isinstance(neighbour, Neighbour) or not neighbour.mac:
-            return None
-        entry = self.objects.get(("forwarding", route.device, neighbour.mac))
-        return (route.device, str(entry.to)) if isinstance(entry, ForwardingEntry) else None
-
-    def _encrypts(self, name: str) -> bool:
-        device = self.objects.get(("device", name))
-        return isinstance(device, Device) and device.kind == "wireguard"
-
-    def _by_peer(self, name: str, to: Network) -> tuple[str, ...] | None:
-        for one in self.objects.values():
-            if not isinstance(one, WireguardPeer) or one.device != name or one.endpoint is None:
-                continue
-            if any(within(to, network) for network in one.allowed):
-                return name, str(one.endpoint)
-        return None
+        return path_to(self.objects, to)
 
     # --- execution
 
