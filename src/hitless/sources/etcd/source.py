@@ -20,11 +20,12 @@ from hitless.errors import ApiError, HitlessError, InputError, ours
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.sources.attributes import decoded, encoded
 from hitless.sources.cuts import Cut
-from hitless.sources.etcd.client import UNAUTHENTICATED, Etcd
+from hitless.sources.etcd.client import Etcd
 from hitless.sources.etcd.key_choice import HeldKey, choose, held_by, mine, overlap
 from hitless.sources.etcd.keys import subnets_of
 from hitless.sources.etcd.registry import Registry
-from hitless.sources.etcd.watching import Change, Following, KeyDeleted, KeyPut, KeysSynced
+from hitless.sources.etcd.subnet_reader import EtcdAway, EtcdReachable, SubnetReader
+from hitless.sources.etcd.watching import Change, KeyDeleted, KeyPut, KeysSynced
 from hitless.sources.lease_source import News, NewsNotifier, Offer
 from hitless.sources.options import EtcdOptions
 from hitless.sources.roster import Roster
@@ -32,9 +33,6 @@ from hitless.sources.roster import Roster
 __all__ = ["EtcdLeases", "EtcdLeasesOptions"]
 
 _TTL = 86_400  # seconds; flannel's
-_WAITS = (0.2, 5.0)  # seconds between tries, doubled from the first to the last
-_AGAIN = 600.0  # seconds of one watch; before the next one it is checked that etcd's history is still the same
-_OUT_OF_RANGE = 11  # gRPC's code: the list's revision was compacted away while it was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +49,6 @@ class EtcdLeasesOptions:
     ttl: int = _TTL
 
 
-@dataclass(frozen=True, slots=True)
-class _Away:
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Reachable:
-    pass
-
-
 class EtcdLeases:
     """A ``LeaseSource``. The name of a node is the last part of its key."""
 
@@ -70,7 +58,7 @@ class EtcdLeases:
         self._registry = Registry(self.etcd, options.etcd.prefix)
         self._roster = Roster({family: cut.network for family, cut in options.cuts.items()}, "", options.reserved)
         self._notifier = NewsNotifier()
-        self._inbox: queue.Queue[Change | _Away | _Reachable | None] = queue.Queue()
+        self._inbox: queue.Queue[Change | EtcdAway | EtcdReachable | None] = queue.Queue()
         self._held: dict[str, HeldKey] = {}
         self._offer: Offer | None = None
         self._key = ""  # ours, once it was requested
@@ -81,8 +69,9 @@ class EtcdLeases:
         self._renew_due: float | None = None
         self._away, self._trouble, self._retry, self._failures = "", "", 0.0, 0
         self._stopping = threading.Event()
+        reader = SubnetReader(self.etcd, self._registry.subnets, self._inbox.put, self._stopping)
         self._threads = [
-            threading.Thread(target=self._follow, name="etcd watch", daemon=True),
+            threading.Thread(target=reader.run, name="etcd watch", daemon=True),
             threading.Thread(target=self._run, name="leases", daemon=True),
         ]
 
@@ -108,57 +97,6 @@ class EtcdLeases:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(5.0)
-
-    # --- the thread that reads
-
-    def _follow(self) -> None:
-        following, failures = Following(self._registry.subnets), 0
-        while not self._stopping.is_set():
-            begun = time.monotonic()
-            try:
-                if not self._read(following) and time.monotonic() - begun < 1.0:
-                    raise ApiError("etcd ends every watch at once")
-                failures = 0
-                continue
-            except ApiError as error:
-                problem: HitlessError = error
-                if error.status == UNAUTHENTICATED:
-                    self.etcd.forget_token()
-                elif error.status == _OUT_OF_RANGE:
-                    following.again()
-                else:
-                    self.etcd.next_endpoint()
-            except Exception as error:  # noqa: BLE001 - the thread's outermost level: it is reported, and tried again
-                problem = ours(error, "following etcd")
-                following.again()
-            if self._stopping.is_set():
-                return
-            self._inbox.put(_Away(str(problem)))
-            self._stopping.wait(min(_WAITS[1], _WAITS[0] * 2.0 ** min(failures, 16)) * random.uniform(0.5, 1.0))
-            failures += 1
-
-    def _read(self, following: Following) -> bool:
-        """Send the next request and read its response to the end; whether it held anything."""
-        path, body = following.request()
-        try:
-            if path != "watch":
-                for change in following.page(self.etcd.call(path, body)):
-                    self._inbox.put(change)
-                return True
-            received = False
-            until = time.monotonic() + _AGAIN
-            with self.etcd.stream(path, body) as results:
-                for result in results:
-                    changes: list[Change | _Reachable] = [*following.result(result)]
-                    received |= bool(changes)
-                    for one in changes or [_Reachable()]:
-                        self._inbox.put(one)
-                    if following.lists() or time.monotonic() > until:
-                        break
-            return received
-        except ValueError as error:
-            following.again()
-            raise ApiError(f"etcd {path}: the answer is not understood ({error})") from error
 
     # --- the thread that decides
 
@@ -200,8 +138,8 @@ class EtcdLeases:
             except queue.Empty:
                 return
 
-    def _handle(self, item: Change | _Away | _Reachable) -> None:
-        if isinstance(item, _Away):
+    def _handle(self, item: Change | EtcdAway | EtcdReachable) -> None:
+        if isinstance(item, EtcdAway):
             self._away = item.why
             return
         self._away = ""
