@@ -221,7 +221,7 @@ def status(kubeconfig: Path | None, context: str | None, as_object: bool) -> int
         from hitless.operations.rollout import record
 
         async with connect(kubeconfig, context, patience=Patience(total=20.0)) as api:
-            return record.found_or_missing(await record.look(api))
+            return record.found_or_missing(await record.read_record(api))
 
     found = asyncio.run(work())
     return rollout_view.show(found.state, None, as_object=as_object, driver=found.driver)

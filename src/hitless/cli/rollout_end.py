@@ -39,7 +39,7 @@ async def _look(way: ClusterAccess, *, take_over: bool) -> tuple[StoredRollout, 
     from hitless.operations.rollout import record
 
     async with connect(way.kubeconfig, way.context, patience=Patience(total=20.0)) as api:
-        found = record.found_or_missing(await record.look(api))
+        found = record.found_or_missing(await record.read_record(api))
         life, why = ("dead", "") if take_over else await record.life(api, found, tell=rollout_view.warn)
         return found, life, why
 
@@ -52,7 +52,7 @@ def _agreed(state: Rollout, *, yes: bool) -> bool:
         rest = f"; {state.agent} gets updateStrategy {strategy} back"
         if strategy == "RollingUpdate" and left:
             rest += f", and its controller then restarts the pods of {len(left)} nodes by itself, unmeasured"
-    question = f"Give up the rollout of {state.agent} ({state.change.words}){rest}?"
+    question = f"Give up the rollout of {state.agent} ({state.change.description}){rest}?"
     if yes:
         return True
     if not sys.stdin.isatty():

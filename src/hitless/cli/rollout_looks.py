@@ -60,7 +60,7 @@ async def under_way(api: Api, tell: Callable[[str], None]) -> list[str]:
     from hitless.operations.rollout import record
 
     try:
-        found = await record.look(api)
+        found = await record.read_record(api)
     except InputError as error:
         tell(f"it is not known whether a rollout is under way: {error}")
         return []
@@ -75,7 +75,7 @@ async def under_way(api: Api, tell: Callable[[str], None]) -> list[str]:
     if life == "dead":
         return []
     state = found.state
-    what = f"a rollout of {state.agent} ({clean(state.change.words, _LONGEST)}) is under way"
+    what = f"a rollout of {state.agent} ({clean(state.change.description, _LONGEST)}) is under way"
     return [
         f"{what}, driven by {found.driver} ({why}): each of its steps is a measurement of its own; wait for its end "
         "(hitless rollout status), or where its driver is gone: hitless rollout resume or end"

@@ -47,8 +47,8 @@ def under_way(found: StoredRollout) -> str:
         f"driven by {found.driver}" if state.driver else f"stopped ({clean(state.stopped, 160) or 'its driver ended'})"
     )
     return (
-        f"a rollout of {state.agent} ({state.change.words}) is under way, {who} ({WHERE}); go on with it: hitless "
-        "rollout resume, or give it up: hitless rollout end"
+        f"a rollout of {state.agent} ({state.change.description}) is under way, {who} ({WHERE}); go on with it: "
+        "hitless rollout resume, or give it up: hitless rollout end"
     )
 
 
@@ -59,7 +59,7 @@ def question(looked: Looked, place: str) -> str:
     state = looked.state
     nodes = [one.node for step in steps(state.turns, state.choices.width) for one in step]
     verb = "Put the former revision of" if state.direction == "undo" else "Roll out"
-    what = f"{state.agent} back" if state.direction == "undo" else f"{state.change.words} of {state.agent}"
+    what = f"{state.agent} back" if state.direction == "undo" else f"{state.change.description} of {state.agent}"
     guard = "no guard is installed" if looked.guarded is None else f"a guard is ready on {_guarded(looked, nodes)}"
     return (
         f"{verb} {what} on {len(nodes)} node{'' if len(nodes) == 1 else 's'} ({_some(nodes)}) of {place}? {guard}; "
@@ -99,7 +99,7 @@ def plan(looked: Looked, *, as_object: bool) -> str:
             {
                 "schema": 1,
                 "agent": state.agent,
-                "change": state.change.words,
+                "change": state.change.description,
                 "direction": state.direction,
                 "patch": state.change.patch,
                 "steps": [[_planned(looked, one) for one in step] for step in order],
@@ -120,7 +120,8 @@ def _stream(looked: Looked, order: Sequence[Sequence[NodeTurn]], told: Rehearsal
     state, choices = looked.state, looked.state.choices
     count = sum(map(len, order))
     back = "back to the former revision, " if state.direction == "undo" else ""
-    lines = [f"{state.agent}: {back}{state.change.words}, {count} nodes in {len(order)} steps, width {choices.width}"]
+    change = state.change.description
+    lines = [f"{state.agent}: {back}{change}, {count} nodes in {len(order)} steps, width {choices.width}"]
     lines += [f"not now: {one}" for one in looked.against]
     prepares = state.replaces and state.phase == "preparing"
     if prepares and state.direction == "forward":
@@ -188,7 +189,7 @@ def described(state: Rollout, folder: Path | None) -> dict[str, Any]:
         "schema": 1,
         "rollout": state.identity,
         "agent": state.agent,
-        "change": state.change.words,
+        "change": state.change.description,
         "direction": state.direction,
         "state": "ended" if state.phase == "ended" else "driven" if state.driver else "stopped",
         "verdict": verdict(state.turns) if touched else None,
@@ -222,9 +223,8 @@ def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = 
     back = "undo of " if state.direction == "undo" else ""
     head = f"{word.upper()}: " if touched and (ended or word == "fail") else ""
     course = "ended" if ended else f"driven by {clean(driver or state.driver)}" if state.driver else "stopped"
-    click.echo(
-        f"\n{head}{back}{clean(state.change.words)} of {state.agent}: {done} of {len(state.turns)} nodes, {course}"
-    )
+    change = clean(state.change.description)
+    click.echo(f"\n{head}{back}{change} of {state.agent}: {done} of {len(state.turns)} nodes, {course}")
     for text in state.forced:
         click.echo(f"outside of the maintenance windows: {clean(text, _LONGEST)}")
     if state.stopped:

@@ -106,7 +106,7 @@ async def _look(asked: Request) -> Looked:
     from hitless.survey.cni import look
 
     async with connect(asked.way.kubeconfig, asked.way.context, patience=Patience(total=_LOOKS)) as api:
-        found = await record.look(api)
+        found = await record.read_record(api)
         if asked.resumes:
             found = record.found_or_missing(found)
         agent = found.state.agent if asked.resumes and found is not None else asked.given["agent"]
@@ -262,15 +262,15 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             if all(one.course != "restarting" for one in state.turns):  # else they may be heard first
                 await prober.tidy()
             others = _Others(api, looked, identity)
-            crew = DriverContext(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
+            context = DriverContext(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
 
             async def announce(turns: Sequence[NodeTurn]) -> None:
                 await exported.update(record.state)
                 if choices.post_events:
                     await events.post(api, record.state, turns, rollout_view.warn)
 
-            crew.announce = announce
-            await drive(crew)
+            context.announce = announce
+            await drive(context)
         for one in former:  # the namespace that it made goes when our own pods have gone
             await sweep(api, pods.namespaces, one)
         return record.state

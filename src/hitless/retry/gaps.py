@@ -1,8 +1,8 @@
 """Which errors are a network gap's, and whether anything had been sent.
 
 Problem: "connection failed" is many things: a certificate that does not fit and a wrong name stay wrong, a refused
-connection is an answer, and only what was lost on its way is worth another try. Promise: ``classify`` looks at
-the whole chain of an error (causes, groups, what HTTP libraries wrap) and names the gap, or ``None`` for everything
+connection is an answer, and only what was lost in the network is worth another try. Promise: ``classify`` reads the
+whole chain of an error (causes, groups, what HTTP libraries wrap) and names the gap, or ``None`` for everything
 else. The libraries' errors are known by their names, so that none of them has to be installed or imported.
 """
 

@@ -1,6 +1,6 @@
 """aiohttp: a session that repeats what may be repeated, each time through a new connector.
 
-``aiohttp_session()`` stands for ``aiohttp.ClientSession()``: the same keywords, the same methods, ``async with`` for
+``aiohttp_session()`` replaces ``aiohttp.ClientSession()``: the same keywords, the same methods, ``async with`` for
 requests. After a gap the connector is left with what is still read through it, and closed with the last of that.
 """
 

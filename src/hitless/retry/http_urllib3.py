@@ -1,6 +1,6 @@
 """urllib3 and requests: pools that repeat what may be repeated, and are emptied after a gap.
 
-``urllib3_pool()`` stands for ``urllib3.PoolManager()``; ``requests_session()`` for ``requests.Session()``.
+``urllib3_pool()`` replaces ``urllib3.PoolManager()``; ``requests_session()`` for ``requests.Session()``.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _SHARED = Budget()
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What a hook is told, before the wait or when no further attempt is made.
+    """What a hook receives, before the wait or when no further attempt is made.
 
     ``name``: of the function, method and URL, or address. ``attempt``: the number of the one that failed, from 1.
     ``gap``: ``None`` where the error is none of a gap's. ``wait``: seconds until the next attempt, ``None`` when there
@@ -116,7 +116,7 @@ class Policy:
 
         It must make its connection itself, so that the next call makes a new one. ``repeatable`` says that it may be
         called again also where something may have been sent: then ``broken`` counts, and a plain ``TimeoutError``,
-        of which nobody can tell whether it came while connecting.
+        which does not show whether it came while connecting.
         """
 
         def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -204,20 +204,20 @@ class _Course:
         if why:
             error = _error(state)
             error.add_note(f"hitless.retry: not tried again after {state.attempt_number} attempts: {why}")
-            self._tell(state, None, why)
+            self._call_hooks(state, None, why)
         return bool(why)
 
     def before_sleep(self, state: tenacity.RetryCallState) -> None:
-        self._tell(state, state.upcoming_sleep, "")
+        self._call_hooks(state, state.upcoming_sleep, "")
 
     def _elapsed(self) -> float:
         return self.policy.clock() - self._begin
 
-    def _tell(self, state: tenacity.RetryCallState, wait: float | None, why: str) -> None:
-        told = Retry(self.name, state.attempt_number, _error(state), self._gap, self._elapsed(), wait, why)
+    def _call_hooks(self, state: tenacity.RetryCallState, wait: float | None, why: str) -> None:
+        retry = Retry(self.name, state.attempt_number, _error(state), self._gap, self._elapsed(), wait, why)
         for hook in self.policy.hooks:
             try:
-                hook(told)
+                hook(retry)
             except Exception:  # noqa: BLE001 - a hook is the caller's code: the request goes on
                 _log.exception("a hook of hitless.retry failed")
 

@@ -1,7 +1,7 @@
 """Plain sockets, asyncio streams and names: every attempt is a new connection from a new source port.
 
 Problem: a connection that began while the node translated nothing is dead for as long as its flow is remembered, and
-whoever tries again from the same port meets the same flow. Promise: a repeated attempt binds a port that this call has
+a retry from the same port meets the same flow. Promise: a repeated attempt binds a port that this call has
 not used before; a fixed source port is refused; a name is asked for anew, with a time limit of its own (the resolver
 repeats a lost question from the port that it lost it on). Errors are the last attempt's own (``OSError``).
 """
@@ -161,7 +161,7 @@ def _resolve(
     host: str | None, port: int | str | None, family: int, type: int, proto: int, flags: int, timeout: float
 ) -> list[_Info]:
     """The addresses, within ``timeout`` seconds: the C library's resolver has no limit that a caller could set."""
-    with contextlib.suppress(socket.gaierror):  # a literal address asks nobody
+    with contextlib.suppress(socket.gaierror):  # a literal address needs no name server
         numeric = socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
         return list(numeric)
     if not _PENDING.acquire(timeout=timeout):

@@ -217,7 +217,7 @@ class Driver:
         async with self.place.api() as api:
             self.mortal.hang_on(api)
             survey = await look(api)
-            found = await record.look(api)
+            found = await record.read_record(api)
             mine = RolloutRecord(api)
             if found is None or (found.state.phase == "ended" and not self.undo):
                 state, _ = await preconditions.new(api, survey, self.change, self.choices)
@@ -226,8 +226,8 @@ class Driver:
                 state = await preconditions.undone(api, found.state) if self.undo else found.state
                 await mine.claim(record.StoredRollout(state, found.map))
             agent = AgentPods(api, survey.cni)
-            crew = DriverContext(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
+            context = DriverContext(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
             if self.others is not None:
-                crew.others = self.others
-            await drive(crew)
+                context.others = self.others
+            await drive(context)
             return mine.state

@@ -215,7 +215,7 @@ def test_two_at_once_are_refused_by_name_and_a_driver_that_was_displaced_does_no
 
         async def other() -> None:
             async with there.api() as api:
-                found = await record.look(api)
+                found = await record.read_record(api)
                 assert found is not None
                 life, _ = await record.life(api, found)
                 assert life == "alive"
@@ -247,7 +247,7 @@ def test_of_two_that_begin_at_the_same_time_one_is_refused(tmp_path: Path) -> No
             first, second = RolloutRecord(api), RolloutRecord(api)
             ended = await asyncio.gather(first.begin(state, None), second.begin(state, None), return_exceptions=True)
             assert sorted(type(one).__name__ for one in ended) == ["Displaced", "NoneType"]
-            found = await record.look(api)
+            found = await record.read_record(api)
             assert found is not None
             claimed = await asyncio.gather(*(RolloutRecord(api).claim(found) for _ in range(3)), return_exceptions=True)
             assert sorted(type(one).__name__ for one in claimed) == ["Displaced", "Displaced", "NoneType"]
@@ -405,6 +405,7 @@ def test_a_state_that_somebody_edited_is_refused_with_its_field() -> None:
         turns=(NodeTurn("a"),),
     )
     assert read(text(state), "here") == state
+    assert '"change":{"kind":"restart","words":"restart"' in text(state)  # the field's name in stored records
     for broken, says in (
         (text(state).replace('"generation":1', '"generation":"one"'), "$.generation"),
         (text(state).replace('"schema":1', '"schema":2'), "schema 2"),

@@ -24,8 +24,8 @@ _REASONS = {"pass": "RolloutStepPassed", "fail": "RolloutStepFailed", "inconclus
 
 def document(state: Rollout, turn: NodeTurn, now: dt.datetime) -> Document:
     """The Event about a node that was restarted. Events about nodes live in the namespace ``default``."""
-    word = turn.verdict or "inconclusive"
-    what = f"{'undo of ' if state.direction == 'undo' else ''}{state.change.words} of {state.agent}"
+    verdict = turn.verdict or "inconclusive"
+    what = f"{'undo of ' if state.direction == 'undo' else ''}{state.change.description} of {state.agent}"
     why = f"; {turn.reason}" if turn.reason else ""
     time = now.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     name = f"hitless-rollout-{state.drill or state.identity}-{turn.node}"
@@ -34,9 +34,9 @@ def document(state: Rollout, turn: NodeTurn, now: dt.datetime) -> Document:
         "kind": "Event",
         "metadata": {"name": name[:253].rstrip("-."), "namespace": "default"},
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": turn.node, "uid": turn.node},
-        "reason": _REASONS[word],
-        "message": clean(f"{what}: {word}, {turn.lost:,} of {turn.attempted:,} connections lost{why}", _LONGEST),
-        "type": "Normal" if word == "pass" else "Warning",
+        "reason": _REASONS[verdict],
+        "message": clean(f"{what}: {verdict}, {turn.lost:,} of {turn.attempted:,} connections lost{why}", _LONGEST),
+        "type": "Normal" if verdict == "pass" else "Warning",
         "source": {"component": "hitless-rollout", "host": turn.node},
         "firstTimestamp": time,
         "lastTimestamp": time,

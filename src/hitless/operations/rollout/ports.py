@@ -45,11 +45,11 @@ class StepProber(Protocol):
         """What the pods of a driver that died measured; they go on without it. None where they are gone."""
 
 
-async def _nobody(_: Sequence[str]) -> str:
+async def _no_others(_: Sequence[str]) -> str:
     return ""
 
 
-async def _unheard(_: Sequence[NodeTurn]) -> None:
+async def _not_announced(_: Sequence[NodeTurn]) -> None:
     pass
 
 
@@ -66,8 +66,8 @@ class DriverContext:
     permit: Callable[[Sequence[str]], str] = lambda _: ""
     tell: Callable[[str], None] = lambda _: None
     most: int = 0
-    others: Callable[[Sequence[str]], Awaitable[str]] = _nobody
-    announce: Callable[[Sequence[NodeTurn]], Awaitable[None]] = _unheard
+    others: Callable[[Sequence[str]], Awaitable[str]] = _no_others
+    announce: Callable[[Sequence[NodeTurn]], Awaitable[None]] = _not_announced
     taken: int = field(default=0, init=False)
 
     @property

@@ -28,7 +28,7 @@ from hitless.survey.nodes import exhausted, selected
 __all__ = ["against", "image", "new", "patch", "undone"]
 
 
-def image(daemon_set: DaemonSet, words: Sequence[str]) -> RolloutChange:
+def image(daemon_set: DaemonSet, assignments: Sequence[str]) -> RolloutChange:
     """CONTAINER=IMAGE …; raises ``InputError`` for a container that is not there, and where nothing would change."""
     spec = daemon_set.spec.template.spec
     kinds: dict[str, Sequence[Container]] = {
@@ -38,10 +38,12 @@ def image(daemon_set: DaemonSet, words: Sequence[str]) -> RolloutChange:
     known = {one.name: (kind, one) for kind, found in kinds.items() for one in found}
     chosen: dict[str, list[dict[str, str]]] = {}
     changed = False
-    for word in words:
-        name, sign, wanted = word.partition("=")
+    for assignment in assignments:
+        name, sign, wanted = assignment.partition("=")
         if not sign or not wanted:
-            raise InputError(f"{word!r} names no image", where="CONTAINER=IMAGE", expected=f"e.g. {_example(known)}")
+            raise InputError(
+                f"{assignment!r} names no image", where="CONTAINER=IMAGE", expected=f"e.g. {_example(known)}"
+            )
         if name not in known:
             raise InputError(f"there is no container {name!r}", where="CONTAINER=IMAGE", expected=", ".join(known))
         kind, container = known[name]
@@ -53,7 +55,7 @@ def image(daemon_set: DaemonSet, words: Sequence[str]) -> RolloutChange:
         raise InputError(
             "these are the images that it has: nothing would change", where="CONTAINER=IMAGE", expected="another image"
         )
-    return RolloutChange("image", f"image {' '.join(words)}", {"spec": chosen})
+    return RolloutChange("image", f"image {' '.join(assignments)}", {"spec": chosen})
 
 
 def _example(known: Mapping[str, tuple[str, Container]]) -> str:

@@ -1,7 +1,7 @@
 """The probe pods and the plan that a rollout's steps are measured with. Pure.
 
-Everything comes from the recorded choices and from the cluster, so that every driver of a rollout measures in
-the same way. Next stage: ``step_drill``.
+Everything comes from the recorded choices and from the cluster, so that every driver of a rollout measures
+the same. Next stage: ``step_drill``.
 """
 
 from __future__ import annotations

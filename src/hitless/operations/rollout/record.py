@@ -2,10 +2,10 @@
 
 Problem: a driver dies at any step, two operators begin at once, and an old driver wakes up after another took over.
 Promise: there is one record for a cluster, ``kube-system/hitless-rollout``, so that two rollouts never meet; every
-write is made on the version that was read (resourceVersion), so that of two writers one is refused and told by whom;
-an answer that was lost is recognised by the write's own number. What is done to pods and DaemonSets is written down
-before, so that whoever goes on knows what may have been done. No clocks are compared: a driver lives as long as an
-annotation moves. Next stage: ``driver``.
+write is made on the version that was read (resourceVersion), so that of two writers one is refused, with the name of
+the other; a write whose response was lost is recognised by its own number. What is done to pods and DaemonSets is
+recorded before it is done, so that the next driver knows what may have been done. No clocks are compared: a driver
+counts as alive while an annotation changes. Next stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, ConfigMap
 from hitless.operations.rollout.values import Rollout, read, text
 
-__all__ = ["NAME", "PLACE", "WHERE", "RolloutRecord", "StoredRollout", "document", "found_or_missing", "life", "look"]
+__all__ = [
+    "NAME",
+    "PLACE",
+    "WHERE",
+    "RolloutRecord",
+    "StoredRollout",
+    "document",
+    "found_or_missing",
+    "life",
+    "read_record",
+]
 
 PLACE, NAME = ROLLOUT
 WHERE = f"ConfigMap {PLACE}/{NAME}"
@@ -50,7 +60,7 @@ class StoredRollout:
         return clean((self.map.data or {}).get("driver", "somebody"), _LONGEST)
 
 
-async def look(api: Api) -> StoredRollout | None:
+async def read_record(api: Api) -> StoredRollout | None:
     """The record, or None where there never was a rollout; ``InputError`` when it is not understood."""
     try:
         found = await api.get(CONFIG_MAPS, NAME, PLACE)
@@ -113,7 +123,7 @@ class RolloutRecord:
         return self._state
 
     async def begin(self, state: Rollout, over: StoredRollout | None) -> None:
-        """Make the record, or put it in the place of one that has ended; ``Displaced`` when somebody was quicker."""
+        """Make the record, or replace one that has ended; ``Displaced`` when another driver was quicker."""
         state = self._mine(state)
         if over is not None:
             await self._claim(state, over)
@@ -126,7 +136,7 @@ class RolloutRecord:
             if error.status != 409:
                 raise
             made = None
-        if made is None:  # by whom? An answer that was lost looks like a name that is taken
+        if made is None:  # ours, where only the response was lost
             made = await self._api.get(CONFIG_MAPS, NAME, PLACE)
             if (made.data or {}).get(_WRITE) != write:
                 raise Displaced(f"another rollout began just now, by {_who(made)}; see hitless rollout status")
@@ -149,7 +159,7 @@ class RolloutRecord:
             raise Displaced(f"{error}; nothing was done") from None
 
     async def write(self, change: Callable[[Rollout], Rollout]) -> None:
-        """Write down what ``change`` makes of the state; ``Displaced`` when somebody else has it by now.
+        """Record what ``change`` makes of the state; ``Displaced`` when another driver has taken the record.
 
         A write that has begun is finished even when the driver is cancelled meanwhile, so that its outcome is known.
         """
@@ -173,7 +183,7 @@ class RolloutRecord:
                 done = await self._api.patch(CONFIG_MAPS, NAME, PLACE, patch, "application/merge-patch+json")
             except ApiError as error:
                 there = await self._conflict(error)
-                if (there.data or {}).get(_WRITE) == write:  # it was done, and the answer lost
+                if (there.data or {}).get(_WRITE) == write:  # it was done, and the response lost
                     done = there
                 elif patient and self._same(there, before):
                     continue

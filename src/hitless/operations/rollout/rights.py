@@ -35,7 +35,7 @@ def rehearse(
     guards: Iterable[str],
     windows: str = "",
 ) -> Rehearsal:
-    """The whole of a rollout in documents. ``guards``: the namespaces of guards that are looked at; ``windows``: the
+    """The whole of a rollout in documents. ``guards``: the namespaces whose guards are read; ``windows``: the
     ConfigMap (NAMESPACE/NAME) of its maintenance windows."""
     drill = rehearsal.rehearse(
         pods,

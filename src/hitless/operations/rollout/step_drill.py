@@ -105,7 +105,7 @@ class DrillProber:
     ) -> Mapping[str, StepOutcome]:
         names = [node.name for node in target.nodes]
         log = self.folder(names) / "events.jsonl"
-        told, verdict = await run(
+        recorded, verdict = await run(
             plan,
             _Worked(target, work, unseen, before),
             log,
@@ -113,14 +113,14 @@ class DrillProber:
             observer=self.observer,
             origin=self.origin,
         )
-        self.done(log, told, verdict)
-        return {name: _outcome(told, name) for name in names}
+        self.done(log, recorded, verdict)
+        return {name: _outcome(recorded, name) for name in names}
 
 
-def _outcome(told: RecordedDrill, node: str) -> StepOutcome:
+def _outcome(recorded: RecordedDrill, node: str) -> StepOutcome:
     """The verdict of one node alone."""
-    mine = tuple(record for record in told.records if record.node == node)
-    verdict = judge(replace(told, records=mine))
+    mine = tuple(record for record in recorded.records if record.node == node)
+    verdict = judge(replace(recorded, records=mine))
     if not verdict.agents:
         return StepOutcome("inconclusive", reasons=("nothing was measured", *verdict.notes), clean=False)
     agent = verdict.agents[0]
@@ -171,7 +171,6 @@ class _Subject:
     work: Work
     unseen: bool
     method: str
-    _told: list[str] = field(default_factory=list)
 
     async def restart(self, round: int) -> None:
         recorders = {one.node: one for one in (self.recorder, *self.recorder.companions)}

@@ -1,7 +1,7 @@
 """One step of a rollout: whether it may begin, what is done to its nodes, and what that cost.
 
 Problem: a driver may die between "delete the pod" and "it was deleted". Promise: the uid of each node's pod is
-recorded before the pod is deleted, and only that pod is ever deleted; a node whose restart nobody measured is probed
+recorded before the pod is deleted, and only that pod is ever deleted; a node whose restart was not measured is probed
 afterwards, and reported as not measured; the outcome of a step is recorded before the next one begins. Functions
 return the reason to stop, with what to do, or an empty string to go on. Next stage: ``driver``.
 """
@@ -28,27 +28,29 @@ from hitless.survey.nodes import exhausted
 
 __all__ = ["against", "take"]
 
-_LOOK = 0.5
+_RECHECK = 0.5
 
 
-async def against(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
-    """Why this step may not begin now. What was begun before is brought to its end."""
-    state = crew.state
+async def against(context: DriverContext, step: Sequence[NodeTurn]) -> str:
+    """Why this step may not begin now; a step that was begun before is continued in any case."""
+    state = context.state
     if all(one.course == "restarting" for one in step):
         return ""
     names = [one.node for one in step]
-    if why := crew.permit(names):
+    if why := context.permit(names):
         return f"{why}; {RESUME} in a window"
-    end = crew.api.patience.now() + state.choices.patience
+    end = context.api.patience.now() + state.choices.patience
     while True:
-        seen = await see(crew.api, state.namespace, state.name)
-        why = foreign(state, seen.daemon_set) or _unready(state, seen, names) or await _budget(crew, seen, len(names))
+        seen = await see(context.api, state.namespace, state.name)
+        why = (
+            foreign(state, seen.daemon_set) or _unready(state, seen, names) or await _budget(context, seen, len(names))
+        )
         if not why and state.choices.require_guard:
-            why = guards.missing(await guards.guarded(crew.api), names)
-        why = why or await crew.others(names)
-        if not why or crew.api.patience.now() > end:
+            why = guards.missing(await guards.guarded(context.api), names)
+        why = why or await context.others(names)
+        if not why or context.api.patience.now() > end:
             return f"{why}; nothing was done to {', '.join(names)}: fix that, then {RESUME}" if why else ""
-        await crew.api.patience.sleep(_LOOK)
+        await context.api.patience.sleep(_RECHECK)
 
 
 def _unready(state: Rollout, seen: ObservedAgent, names: Sequence[str]) -> str:
@@ -70,100 +72,100 @@ async def _budget(context: DriverContext, seen: ObservedAgent, pods: int) -> str
     return "; ".join(exhausted(budgets, seen.daemon_set, pods))
 
 
-async def take(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
+async def take(context: DriverContext, step: Sequence[NodeTurn]) -> str:
     """One step; returns why the rollout stops after it, or empty."""
-    seen = await see(crew.api, crew.state.namespace, crew.state.name)
+    seen = await see(context.api, context.state.namespace, context.state.name)
     late = [one for one in step if one.course == "restarting" and not seen.has(one.node, one.uid)]
     ailing = [one for one in step if (pod := seen.pods.get(one.node)) is not None and not pod.ready]
     # those that were restarted unmeasured, and those that cannot be measured before it, get a step of their own
     unseen = late or ailing
     chosen = [one for one in step if one in unseen] if unseen else list(step)
-    work = _Restart(crew, chosen, seen)
+    work = _Restart(context, chosen, seen)
     where = ", ".join(f"{one.node}{f' ({one.zone})' if one.zone else ''}" for one in chosen)
-    crew.tell(f"{where}: {'restarted before this driver came; ' if late else ''}probing")
+    context.tell(f"{where}: {'restarted before this driver came; ' if late else ''}probing")
     nodes = [seen.nodes[one.node] for one in chosen]
     if unseen:  # a probe before would measure what is not there
         await work(_silent)
         if work.failed:
-            return await _not_back(crew, work)
-        outcomes = await _rejoined(crew, chosen, nodes) if chosen == late else None
+            return await _not_back(context, work)
+        outcomes = await _rejoined(context, chosen, nodes) if chosen == late else None
         if outcomes is not None:
             unseen = []
         else:
-            outcomes = await crew.prober.around(nodes, _Nothing(chosen), unseen=True)
+            outcomes = await context.prober.around(nodes, _Nothing(chosen), unseen=True)
     else:
-        outcomes = await crew.prober.around(nodes, work, unseen=False)
+        outcomes = await context.prober.around(nodes, work, unseen=False)
     if not work.begun:
         why = "; ".join(text for one in outcomes.values() for text in one.reasons) or "the probe could not begin"
         return f"before {where} was touched: {why}; nothing was restarted there: fix that, then {RESUME}"
     if work.broke:
         return f"{where}: the restart broke off: {work.broke}; {RESUME} checks what was done, and does the rest"
     if work.failed:
-        return await _not_back(crew, work)
-    return await _judged(crew, chosen, outcomes, unseen=bool(unseen))
+        return await _not_back(context, work)
+    return await _judged(context, chosen, outcomes, unseen=bool(unseen))
 
 
 async def _rejoined(
-    crew: DriverContext, step: Sequence[NodeTurn], nodes: Sequence[Node]
+    context: DriverContext, step: Sequence[NodeTurn], nodes: Sequence[Node]
 ) -> Mapping[str, StepOutcome] | None:
     """What the pods of the driver that restarted these nodes measured; None where that is not known."""
     drills = {one.drill for one in step}
     if len(drills) != 1 or "" in drills:
         return None
-    return await crew.prober.rejoin(nodes, drills.pop(), _Nothing(step))
+    return await context.prober.rejoin(nodes, drills.pop(), _Nothing(step))
 
 
 def _silent(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
     pass
 
 
-async def _not_back(crew: DriverContext, work: _Restart) -> str:
+async def _not_back(context: DriverContext, work: _Restart) -> str:
     why = "; ".join(f"{node}: {text}" for node, text in sorted(work.failed.items()))
-    await crew.record.write(
+    await context.record.write(
         lambda state: state.turned(
             msgspec.structs.replace(one, reason=text)
             for node, text in work.failed.items()
             if (one := state.of(node)) is not None
         )
     )
-    undo = ", or put the former revision back with hitless rollout undo" if crew.state.replaces else ""
+    undo = ", or put the former revision back with hitless rollout undo" if context.state.replaces else ""
     return f"the agent did not come back: {why}; fix it there, then {RESUME}{undo}"
 
 
 async def _judged(
-    crew: DriverContext, step: Sequence[NodeTurn], outcomes: Mapping[str, StepOutcome], *, unseen: bool
+    context: DriverContext, step: Sequence[NodeTurn], outcomes: Mapping[str, StepOutcome], *, unseen: bool
 ) -> str:
     """Record the outcomes; returns why the rollout stops, or empty."""
     turns = []
     for one in step:
         outcome = outcomes.get(one.node, StepOutcome("inconclusive", reasons=("nothing was measured",), clean=False))
-        word: VerdictName = "inconclusive" if unseen and outcome.verdict == "pass" else outcome.verdict
+        verdict: VerdictName = "inconclusive" if unseen and outcome.verdict == "pass" else outcome.verdict
         turns.append(
             msgspec.structs.replace(
                 one,
                 course="done",
-                verdict=word,
+                verdict=verdict,
                 attempted=outcome.attempted,
                 lost=outcome.lost,
                 unseen=unseen,
-                reason="; ".join(outcome.reasons)[:300] if word != "pass" else "",
+                reason="; ".join(outcome.reasons)[:300] if verdict != "pass" else "",
             )
         )
-        crew.tell(f"{one.node}: {word}, {outcome.lost:,} of {outcome.attempted:,} lost")
-    await crew.record.write(lambda state: _with_lines(state.turned(turns), turns))
-    await crew.announce(turns)
+        context.tell(f"{one.node}: {verdict}, {outcome.lost:,} of {outcome.attempted:,} lost")
+    await context.record.write(lambda state: _with_lines(state.turned(turns), turns))
+    await context.announce(turns)
     hurt = [one for one in turns if one.verdict == "fail"]
-    last = not any(one.course in (*node_order.OPEN, "skipped") for one in crew.state.turns)
+    last = not any(one.course in (*node_order.OPEN, "skipped") for one in context.state.turns)
     if hurt and not last:
-        undo = " or hitless rollout undo" if crew.state.replaces else ""
+        undo = " or hitless rollout undo" if context.state.replaces else ""
         guard = "hitless guard bridges such gaps (docs/guard.md)"
-        told = "; ".join(f"{one.node}: {one.reason}" for one in hurt)
-        return f"the first loss: {told}; {guard}; then {RESUME}{undo}"
+        losses = "; ".join(f"{one.node}: {one.reason}" for one in hurt)
+        return f"the first loss: {losses}; {guard}; then {RESUME}{undo}"
     doubtful = [one for one in turns if one.verdict == "inconclusive"]
     measured = all(outcomes[one.node].clean for one in doubtful if one.node in outcomes)
-    if doubtful and not last and not crew.state.choices.accept_inconclusive and not (unseen and measured):
-        told = "; ".join(f"{one.node}: {one.reason}" for one in doubtful)
-        return f"it is not known what that cost: {told}; {RESUME} (--accept-inconclusive does not stop at such)"
+    if doubtful and not last and not context.state.choices.accept_inconclusive and not (unseen and measured):
+        reasons = "; ".join(f"{one.node}: {one.reason}" for one in doubtful)
+        return f"it is not known what that cost: {reasons}; {RESUME} (--accept-inconclusive does not stop at such)"
     return ""
 
 
@@ -192,7 +194,7 @@ class _Nothing:
 class _Restart:
     """Records which pods will be deleted, deletes them, and waits until their replacements are ready."""
 
-    crew: DriverContext
+    context: DriverContext
     step: Sequence[NodeTurn]
     seen: ObservedAgent
     begun: bool = False
@@ -209,35 +211,35 @@ class _Restart:
         self.broke = ""
 
     async def _restart(self, tell: ReportStep) -> None:
-        crew, state = self.crew, self.crew.state
+        context, state = self.context, self.context.state
         turns = [one if one.course == "restarting" else self._intent(one) for one in self.step]
         fresh = [one for one, before in zip(turns, self.step, strict=True) if one != before]
         if fresh:
-            await crew.record.write(lambda state: state.turned(fresh))
+            await context.record.write(lambda state: state.turned(fresh))
         self.begun = True
         before = {one.node: _pod(one, state.namespace) for one in turns}
         for one in turns:
             tell(one.node, "stop", f"pod {one.pod} deleted")
-            await crew.api.delete(PODS, one.pod, state.namespace, uid=one.uid)
+            await context.api.delete(PODS, one.pod, state.namespace, uid=one.uid)
 
-        def told(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
+        def report(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
             if step == "failed":
                 self.failed[node] = detail
             tell(node, step, detail, evidence, code)
 
-        await until_back(crew.agent, before, told, state.choices.patience, entry_of(ApiMethod.DELETE_POD))
+        await until_back(context.agent, before, report, state.choices.patience, entry_of(ApiMethod.DELETE_POD))
         if self.failed or state.target:
-            await self._look_at(state)
+            await self._check_pods(state)
 
     def _intent(self, turn: NodeTurn) -> NodeTurn:
         pod = self.seen.pods.get(turn.node)
         assert pod is not None, "a turn whose node has no pod is skipped"
-        uid, drill = pod.metadata.uid, self.crew.state.drill
+        uid, drill = pod.metadata.uid, self.context.state.drill
         return msgspec.structs.replace(turn, course="restarting", pod=pod.name, uid=uid, drill=drill, reason="")
 
-    async def _look_at(self, state: Rollout) -> None:
+    async def _check_pods(self, state: Rollout) -> None:
         """Add the kubelet's message for pods that are not ready; find pods that came back with another revision."""
-        seen = await see(self.crew.api, state.namespace, state.name)
+        seen = await see(self.context.api, state.namespace, state.name)
         for one in self.step:
             pod = seen.pods.get(one.node)
             if one.node in self.failed and pod is not None and (known := pod_problem(pod)):

@@ -1,6 +1,6 @@
 """The recorded state of a rollout: frozen values, and their one text form in the cluster. Pure.
 
-Problem: a driver may die at every step, another operator goes on, and a state that somebody edited must not restart a
+Problem: a driver may die at every step, another operator goes on, and a state that was edited must not restart a
 node twice. Promise: ``read`` accepts a state whole or refuses it with the field; the state is small enough for one
 ConfigMap, and holds everything that a driver needs to continue. Next stage: ``record``.
 """
@@ -57,12 +57,12 @@ class RolloutChange(msgspec.Struct, frozen=True):
     """What is rolled out. ``patch``: a strategic merge patch of the pod template; None: pods are only restarted."""
 
     kind: Literal["restart", "image", "patch"]
-    words: str
+    description: str = msgspec.field(name="words")  # the name in stored ConfigMaps
     patch: dict[str, Any] | None = None
 
 
 class RolloutChoices(msgspec.Struct, frozen=True, kw_only=True):
-    """The recorded options, so that every driver continues in the same way. Times are in seconds."""
+    """The recorded options, so that every driver continues with them. Times are in seconds."""
 
     width: int = 1
     zones: tuple[str, ...] = ()

@@ -77,7 +77,7 @@ def events(text: str, *, where: str) -> list[Repeated]:
 
 
 def _joined(found: list[Repeated]) -> list[Repeated]:
-    """Single events of one length and zone together: a thousand holidays are looked up as one."""
+    """Single events of one length and zone together: a thousand holidays are searched as one."""
     groups: dict[tuple[int, int, ZoneInfo | None], list[datetime]] = {}
     rest: list[Repeated] = []
     for one in found:
@@ -189,10 +189,10 @@ def _read(event: _Event, where: str) -> list[Repeated]:
     found = [Repeated(_Times(tuple(sorted(times))), days, seconds, place)] if times else []
     repeats = of("RRULE")
     if repeats is not None:
-        said = rule(repeats[2], start=start, where=f"{where}:{repeats[0]}: RRULE", place=place)
-        if said.frequency == "HOURLY":
+        parsed = rule(repeats[2], start=start, where=f"{where}:{repeats[0]}: RRULE", place=place)
+        if parsed.frequency == "HOURLY":
             raise InputError("an event every hour", where=f"{where}:{repeats[0]}", expected="DAILY or slower")
-        found.append(Repeated(_Without(said, excluded), days, seconds, place))
+        found.append(Repeated(_Without(parsed, excluded), days, seconds, place))
     return found
 
 

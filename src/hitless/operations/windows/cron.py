@@ -60,23 +60,23 @@ class Cron:
 def cron(text: object, *, where: str) -> Cron:
     """Read the five fields; raises ``InputError``."""
     expected = 'five fields "minute hour day-of-month month day-of-week", e.g. "0 12 * * sun"'
-    words = text.split() if isinstance(text, str) and len(text) <= _LONGEST else []
-    if len(words) != len(_FIELDS):
+    fields = text.split() if isinstance(text, str) and len(text) <= _LONGEST else []
+    if len(fields) != len(_FIELDS):
         raise InputError(f"{shown(text)} is not a cron time", where=where, expected=expected)
-    sets = [_field(word.lower(), *field, where=where) for word, field in zip(words, _FIELDS, strict=True)]
+    sets = [_field(field.lower(), *limits, where=where) for field, limits in zip(fields, _FIELDS, strict=True)]
     minutes, hours, month_days, months, week_days = sets
     return Cron(
         tuple(time(hour, minute) for hour in sorted(hours) for minute in sorted(minutes)),
         frozenset(month_days),
         frozenset(months),
         frozenset(day % 7 for day in week_days),
-        either=not (words[2].startswith("*") or words[4].startswith("*")),
+        either=not (fields[2].startswith("*") or fields[4].startswith("*")),
     )
 
 
 def _field(text: str, name: str, least: int, most: int, names: dict[str, int], *, where: str) -> set[int]:
-    words = " or names of three letters" if names else ""
-    expected = f"{least} to {most}{words}, *, ranges a-b, steps /n and lists a,b"
+    or_names = " or names of three letters" if names else ""
+    expected = f"{least} to {most}{or_names}, *, ranges a-b, steps /n and lists a,b"
     chosen: set[int] = set()
     for part in text.split(","):
         found = _PART.fullmatch(part)
@@ -98,7 +98,7 @@ def _field(text: str, name: str, least: int, most: int, names: dict[str, int], *
     return chosen
 
 
-def _number(word: str, names: dict[str, int]) -> int:
-    if word in names:
-        return names[word]
-    return int(word)
+def _number(value: str, names: dict[str, int]) -> int:
+    if value in names:
+        return names[value]
+    return int(value)

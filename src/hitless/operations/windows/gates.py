@@ -85,7 +85,7 @@ def wait(
 ) -> WindowState:
     """Wait until something may begin; the state that ended it: open, or closed when the time was up (or none comes)."""
     give_up = None if timeout is None else monotonic() + timeout
-    told = ""
+    reported = ""
     while True:
         at = int(now())
         state = schedule.state(at)
@@ -96,7 +96,7 @@ def wait(
             return state
         line = f"paused ({state.paused}); " if state.paused else ""
         line += f"closed; the next window opens at {utc(state.until)}"
-        if line != told:
+        if line != reported:
             tell(f"{line}, in {span(state.until - at)}")
-            told = line
+            reported = line
         sleep(max(min(_LONGEST_SLEEP, state.until - now(), _LONGEST_SLEEP if left is None else left), 0.05))

@@ -62,7 +62,7 @@ def _instants(repeated: Repeated, window: Window, first: int, last: int) -> Iter
 
 
 class _Closed:
-    """The time that one window is kept closed, looked up piece by piece."""
+    """The time that one window is kept closed, computed piece by piece."""
 
     def __init__(self, window: Window) -> None:
         self._window = window

@@ -1,10 +1,10 @@
 """RFC 5545 recurrences, by python-dateutil, within bounds.
 
-Problem: dateutil takes a rule that never happens and looks for it until the year 9999 (hours, for FREQ=HOURLY), and
-takes what a rule does not say (which weekday?) from a start that nobody gave. Promise: ``rule`` reads a rule whole or
-refuses it with its part. Parts that only restrict days are judged here, on a stream of dateutil's that never runs dry;
-COUNT and UNTIL too, because they count what is left. Without ``start`` a rule must say its day, and must not depend on
-where it is counted from. Next stage: ``openings``.
+Problem: dateutil takes a rule that never happens and searches for it until the year 9999 (hours, for FREQ=HOURLY), and
+takes what a rule does not name (the weekday, e.g.) from a start that it invents. Promise: ``rule`` reads a rule whole
+or refuses it with its part. Parts that only restrict days are judged here, on a stream of dateutil's that never runs
+dry; COUNT and UNTIL too, because they count what is left. Without ``start`` a rule must say its day, and must not
+depend on where it is counted from. Next stage: ``openings``.
 """
 
 from __future__ import annotations
@@ -235,11 +235,11 @@ def _counts_from_nowhere(parts: Mapping[str, str], interval: int, where: str) ->
             raise InputError(
                 f"{name} counts from a first day", where=where, expected='start = "2026-01-04" beside the rrule'
             )
-    said = {name for name in parts if name in ("BYDAY", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO")}
+    days = {name for name in parts if name in ("BYDAY", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO")}
     frequency = parts["FREQ"]
-    lacking = frequency in ("WEEKLY", "MONTHLY") and not said
+    lacking = frequency in ("WEEKLY", "MONTHLY") and not days
     if frequency == "YEARLY":
-        lacking = not said or said == {"BYWEEKNO"}
+        lacking = not days or days == {"BYWEEKNO"}
     if lacking:
         raise InputError(
             f"FREQ={frequency} does not say on which day",

@@ -22,7 +22,7 @@ _MOMENT = re.compile(
 
 EARLIEST = int(datetime(1970, 1, 2, tzinfo=UTC).timestamp())
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
-"""Between these, every zone's local time is a time that Python can tell."""
+"""Between these, every zone's local time can be expressed in Python."""
 
 EXPECTED_LENGTH = "a duration such as 2h, 90m or 1h30m"
 EXPECTED_MOMENT = "an instant with its offset, such as 2026-03-23T00:00:00Z, from 1970 to 2199"
