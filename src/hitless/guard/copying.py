@@ -115,7 +115,7 @@ def _reachable(table: Table, name: str) -> Iterator[Chain]:
 
 
 def tested_bits(table: Table, base: str) -> int:
-    """The bits of the packet's mark that some rule on the way asks for."""
+    """The bits of the packet's mark that a rule reachable from ``base`` tests."""
     bits = 0
     for chain in _reachable(table, base):
         for rule in chain.rules:
@@ -134,7 +134,7 @@ def _tested(step: Step) -> int:
 
 
 def disturbance(table: Table, base: str, bits: int) -> str:
-    """Words for a rule of another nat base chain that changes mark bits which a standby tests; empty if there is none.
+    """The rule of another nat base chain that changes mark bits which a standby tests, as text; empty if there is none.
 
     A change is harmless when the packet is translated right behind it: the standby is not called then.
     """
@@ -215,7 +215,7 @@ class _Copier:
         for number, rule in enumerate(source.rules):
             self._count += 1
             if self._count > _MOST_RULES:
-                raise Unclear(f"{self.table.name}: more than {_MOST_RULES} rules on the way")
+                raise Unclear(f"{self.table.name}: more than {_MOST_RULES} rules can be reached")
             self._rule(part, source, number, rule, (*stack, name))
         self.parts[name] = part
         return part

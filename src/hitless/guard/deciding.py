@@ -5,15 +5,15 @@ that says "do not translate" is a statement and is followed at once; a rule that
 until somebody states otherwise.* In full (docs/guard.md, tests/unit/guard/test_deciding.py):
 
 1. Every pod network is carried: the rules are whole. The standby follows at once; if damage comes within ``settle``
-   seconds, it goes back to what had stood before (rules half-written by an agent that died on the way).
+   seconds, it goes back to the standby before it (rules half-written by an agent that died while writing).
 2. The rules are the standby's plus exemptions (RETURN, ACCEPT in front): followed at once, also when nothing is left.
 3. Some pod networks lost their translation, others keep it: damage for ``partial`` seconds (two of flannel's resyncs),
    then a decision (a pool without NAT).
 4. All lost: damage, for however long, unless the agent itself says that masquerading is off (``statements``).
 5. Rules that have no exact copy, for ``settle`` seconds: the standby withdraws, since it cannot know what it may do.
-6. A withdrawal ends when its reason ends: nobody has said for ``settle`` seconds that masquerading is off, or the rules
-   without an exact copy, which stood for less than ``partial`` seconds, are gone. What had stood then stands again.
-7. What cannot be told is no decision: a network of which the evaluator cannot tell whether it is carried is kept.
+6. A withdrawal ends when its reason ends: no statement that masquerading is off for ``settle`` seconds, or the rules
+   without an exact copy are gone within ``partial`` seconds. The standby of before the withdrawal is installed again.
+7. The unknown changes nothing: a network of which the evaluator cannot tell whether it is carried is kept.
 
 Time comes in as an argument. Never touches the kernel. Next stage: ``standby_table``.
 """
@@ -39,7 +39,7 @@ class Limits:
 
     settle: float = 1.0
     partial: float = 10.0
-    ask: float = 2.0  # between questions whether masquerading is still said to be off: each goes through /proc
+    ask: float = 2.0  # between readings of whether masquerading is still stated to be off: each goes through /proc
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Decision:
 
 
 class Decider:
-    """One family's memory: what stood before (``proven``), what is ``installed``, and since when something is amiss."""
+    """One family's state: the standby before (``proven``), the ``installed`` one, and since when rules are missing."""
 
     def __init__(self, limits: Limits | None = None, installed: StandbyRules | None = None) -> None:
         self.limits = limits or Limits()
@@ -83,7 +83,7 @@ class Decider:
         due = self._unclear_since + self.limits.settle
         if now < due:
             return Decision("keep", Reason(Code.NO_EXACT_COPY_YET, detail=reason), again=due)
-        self._give_up(self._unclear_since, said=False)
+        self._give_up(self._unclear_since, stated=False)
         return Decision("withdraw", Reason(Code.NO_EXACT_COPY, detail=reason))
 
     def see(self, seen: StandbyRules, now: float, stated: Callable[[], Statement | None]) -> Decision:
@@ -108,7 +108,7 @@ class Decider:
             return self._hold(now, Reason(Code.PARTLY_MISSING), due)
         statement = stated()
         if statement is not None and not statement.masquerade:
-            self._give_up(now, said=True)
+            self._give_up(now, stated=True)
             again = now + self.limits.ask
             return Decision("withdraw", Reason(Code.SWITCHED_OFF, detail=statement.source), again=again)
         return self._hold(now, Reason(Code.RULES_MISSING), None)
@@ -117,7 +117,7 @@ class Decider:
         """Nothing is installed, and the rules carry nothing: what was given up comes back when the reason has ended."""
         if self._given_up is None:
             return Decision("keep", NOTHING)
-        if self._given_up.said:
+        if self._given_up.stated:
             statement = stated()
             if statement is not None and not statement.masquerade:
                 self._given_up.since = None
@@ -165,7 +165,7 @@ class Decider:
         return Decision("install", why, seen, again)
 
     def _hold(self, now: float, why: Reason, due: float | None) -> Decision:
-        """Bridge; an unproven standby gives way to the one before it."""
+        """Bridge; an unproven standby is replaced by the one before it."""
         if self._candidate_since is not None:
             young = now - self._candidate_since < self.limits.settle
             self._candidate_since = None
@@ -175,21 +175,21 @@ class Decider:
             self.proven = self.installed
         return Decision("keep", why, again=due)
 
-    def _give_up(self, since: float | None, *, said: bool) -> None:
+    def _give_up(self, since: float | None, *, stated: bool) -> None:
         proven = self.proven if self._candidate_since is not None else self.installed
-        self._given_up = _GivenUp(proven, None if said else since, said) if proven is not None else None
+        self._given_up = _GivenUp(proven, None if stated else since, stated) if proven is not None else None
         self.installed = self.proven = None
         self._candidate_since = self._lost_since = self._unclear_since = None
 
 
 @dataclass(slots=True)
 class _GivenUp:
-    """What stood before a withdrawal. ``said``: for a word, and since when it was not said any more; else for rules
-    without an exact copy, and since when they have stood."""
+    """The standby before a withdrawal. ``stated``: withdrawn for a statement, and ``since`` is when that was gone; else
+    for rules without an exact copy, and ``since`` is when they appeared."""
 
     standby: StandbyRules
     since: float | None
-    said: bool
+    stated: bool
 
 
 def _covers(seen: StandbyRules, networks: tuple[Network, ...]) -> bool:

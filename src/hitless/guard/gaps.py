@@ -71,7 +71,7 @@ class Asker:
     def forward(
         self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False
     ) -> PrimaryFate:
-        """Whether other programs' rules drop the places' new flows on their way through the node, or the answers."""
+        """Whether other programs' rules drop the places' new flows through the node, or the replies."""
         return self._fate("forward", others, places, around, whole=whole)
 
     def _fate(
@@ -97,8 +97,8 @@ class Asker:
             elif poll.partly:
                 partly.append(f"{place.network}: {poll.partly}")
         reason, how = next(iter(reasons), ("", ""))
-        said = "; ".join(partly)
-        return PrimaryFate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
+        detail = "; ".join(partly)
+        return PrimaryFate(tuple(cut), tuple(doubtful), reason, how, detail, pods, kept, frozenset(chains))
 
     def _of_kind(self, kind: Kind, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
         """``_part`` of this kind, with the chains of all that was evaluated."""

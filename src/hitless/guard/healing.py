@@ -1,8 +1,8 @@
 """When flows are freed, and what is reported of it.
 
 Promise: a healing that freed something, or that a gap or a leak called for, is repeated a little later, for flows that
-were on their way; a guard that observes, or has withdrawn, lists and frees nothing. Where the connection table cannot
-be read, that is tried twice again and costs no more. Next stage: ``loop`` says when.
+were being opened then; a guard that observes, or has withdrawn, lists and frees nothing. Where the connection table
+cannot be read, it is tried twice again. Next stage: ``loop`` calls it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Promise: one JSON object a line, mode 0600, at most two files of ``limit`` bytes (the second, ``.1``, is the older
 part); a disk that is full or gone costs records and never the guard: what could not be written is counted, ``problem``
 says why until a write succeeds, and half a line is taken back (or, left by a process that was killed, closed by a
-newline) so that every other line can be read. Next stage: people, ``hitless guard status``.
+newline) so that every other line can be read. Read by users and ``hitless guard status``.
 """
 
 from __future__ import annotations

@@ -57,10 +57,10 @@ class ApiServer:
         """POST an Event; one that is there already was posted by an earlier try."""
         from hitless.kube import answers, transport  # 8 MB with TLS: not before there is something to post
 
-        way = contexts.account(self.environment, folder=self.account)  # it is renewed on disk
-        if way is None:
+        connection = contexts.account(self.environment, folder=self.account)  # it is renewed on disk
+        if connection is None:
             raise OSError(f"there is no account in {self.account}")
-        to = transport.Transport(way, self.environment, "hitless-guard")
+        to = transport.Transport(connection, self.environment, "hitless-guard")
         headers = {"Content-Type": "application/json"}
         answer = to.ask("POST", EVENTS.path(_NAMESPACE), body, headers, within=_WHOLE, most=_LONGEST)
         if 200 <= answer.status < 300 or answer.status == 409:
@@ -80,8 +80,8 @@ def event(record: records.Record, node: str) -> dict[str, object] | None:
     """
     match record:
         case records.GuardGap():
-            kind, word = ("Normal", "EgressGapCovered") if record.covered else ("Warning", "EgressGap")
-            kind, word = ("Warning", "EgressGapOpen") if record.open else (kind, word)
+            kind, reason = ("Normal", "EgressGapCovered") if record.covered else ("Warning", "EgressGap")
+            kind, reason = ("Warning", "EgressGapOpen") if record.open else (kind, reason)
             been = "has been gone" if record.open else "was gone"
             by = record.opened_by.comm if record.opened_by is not None else "unknown"
             text = (
@@ -90,23 +90,23 @@ def event(record: records.Record, node: str) -> dict[str, object] | None:
                 f"flows healed {record.healed}"
             )
         case records.ForwardGap():
-            kind, word = "Warning", "ForwardGap"
+            kind, reason = "Warning", "ForwardGap"
             by = record.opened_by.comm if record.opened_by is not None else "unknown"
             text = (
                 f"{', '.join(record.networks)}: forwarding {'drops' if record.open else 'dropped'} new flows for "
                 f"{(record.end - record.begin) / 1e6:.0f} ms (by {by}): {record.reason}"
             )
         case records.Withdrawn():
-            kind, word, text = "Warning", "GuardWithdrawn", f"{record.family}: {record.why}"
+            kind, reason, text = "Warning", "GuardWithdrawn", f"{record.family}: {record.why}"
         case _:
             return None
     now = _time(record.t)
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": _name(node, record, word), "namespace": _NAMESPACE},
+        "metadata": {"name": _name(node, record, reason), "namespace": _NAMESPACE},
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
-        "reason": word,
+        "reason": reason,
         "message": _bounded(clean(text)),
         "type": kind,
         "source": {"component": "hitless-guard", "host": node},
@@ -122,9 +122,9 @@ def _time(t: int) -> str:
     return datetime.fromtimestamp(t / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _name(node: str, record: records.GuardGap | records.ForwardGap | records.Withdrawn, word: str) -> str:
+def _name(node: str, record: records.GuardGap | records.ForwardGap | records.Withdrawn, reason: str) -> str:
     """A DNS subdomain of at most 253 letters, in client-go's manner (object, dot, time), and one for each family."""
-    own = f".{record.t:x}.{record.family}-{word.lower()}"
+    own = f".{record.t:x}.{record.family}-{reason.lower()}"
     return node[: 253 - len(own)].rstrip("-.") + own
 
 
@@ -170,8 +170,8 @@ class Poster:
             return
         self._posted[kind] = now
         if more:
-            words = _bounded(str(made["message"]), f"; {more} more since the last Event of this kind")
-            made |= {"count": more + 1, "message": words, "firstTimestamp": _time(first)}
+            message = _bounded(str(made["message"]), f"; {more} more since the last Event of this kind")
+            made |= {"count": more + 1, "message": message, "firstTimestamp": _time(first)}
         try:
             self._queue.put_nowait(made)
         except queue.Full:

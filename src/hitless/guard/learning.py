@@ -24,9 +24,9 @@ from hitless.semantics import evaluate, unused_addresses, witnesses
 __all__ = ["BEHIND", "DESTINATIONS", "StandbyRules", "WitnessPlace", "learn", "standby_of"]
 
 BEHIND = 1
-"""How far a copy stands behind its original: as near as can be, so that no other base chain (Felix's and firewalld's
-are at srcnat + 10) is asked in between and answers for flows that the whole primary would have translated first. The
-nat core orders base chains by priority, and calls all of them from its own place at 100."""
+"""How far behind its original a copy's priority is: as near as possible, so that no other base chain (Felix's and
+firewalld's are at srcnat + 10) is called in between and translates flows that the whole primary would have
+translated first. The nat core calls all base chains from its own hook at 100, in the order of their priorities."""
 
 DESTINATIONS = 2
 """How many far ends the witnesses of a place have."""
@@ -39,7 +39,7 @@ _MOST_MEMBERS = 4096  # a set with more elements is no list of pod networks
 
 @dataclass(frozen=True, slots=True)
 class WitnessPlace:
-    """Where a witness lives: a pod ``network``, and this node's part of it where the rules tell."""
+    """Where a witness lives: a pod ``network``, and this node's part of it where the rules show it."""
 
     network: Network
     subnet: Network | None = None
@@ -50,7 +50,7 @@ class StandbyRules:
     """What stands behind the primary: ``chains`` in the guard's names; ``places`` whose egress they carry.
 
     ``left_out``: translations of the primary that have no exact copy, as texts for users. ``doubtful``: pod networks of
-    which it cannot be told whether these chains carry them.
+    which it is unknown whether these chains carry them.
     """
 
     family: Family
@@ -95,8 +95,8 @@ def learn(
         left_out += part.left_out
     for table, base in bases:
         others = [other for other in chosen if other[0] is not table or other[1] is not base]
-        if others and (words := disturbance(table, base.name, bits)):
-            raise Unclear(f"{words}, which the primary tests")
+        if others and (problem := disturbance(table, base.name, bits)):
+            raise Unclear(f"{problem}, which the primary tests")
     places = dict.fromkeys(_places(chosen, primary))
     for network in (*networks, *primary.networks):
         if family_of(network) is family and network not in {place.network for place in places}:
@@ -116,10 +116,10 @@ def standby_of(
     chains = images.canonical(chains, family)
     candidate = StandbyRules(family, chains, (), left_out)
     rules = candidate.ruleset()
-    told = {place: _carries(rules, place, uplink) for place in places}
-    carried = tuple(place for place, answer in told.items() if answer)
+    carrying = {place: _carries(rules, place, uplink) for place in places}
+    carried = tuple(place for place, carries in carrying.items() if carries)
     return StandbyRules(
-        family, chains, carried, left_out, tuple(p.network for p, answer in told.items() if answer is None)
+        family, chains, carried, left_out, tuple(p.network for p, carries in carrying.items() if carries is None)
     )
 
 
@@ -135,10 +135,10 @@ def _carries(rules: Ruleset, place: WitnessPlace, uplink: str) -> bool | None:
 
 def _carries_one(rules: Ruleset, place: WitnessPlace, source: Address, uplink: str) -> bool | None:
     """For each protocol, to one of the destinations at least: a rule may exempt any one of them. ``None``: unknown."""
-    told: dict[int, set[str]] = {}
+    states_of: dict[int, set[str]] = {}
     for packet in witnesses(place.network, place.subnet, oif=uplink, destinations=DESTINATIONS, source=source):
-        told.setdefault(packet.protocol, set()).add(evaluate(rules, packet, ("postrouting",)).state)
-    lost = [states for states in told.values() if "carried" not in states]
+        states_of.setdefault(packet.protocol, set()).add(evaluate(rules, packet, ("postrouting",)).state)
+    lost = [states for states in states_of.values() if "carried" not in states]
     if any(states == {"not_carried"} for states in lost):
         return False
     return None if lost else True
@@ -172,7 +172,7 @@ def _closure(table: Table, name: str) -> Iterator[Chain]:
 
 
 def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[WitnessPlace]:
-    """The networks that the primary's own chains translate as sources, the node's part where a RETURN tells it."""
+    """The networks that the primary's own chains translate as sources, the node's part where a RETURN names it."""
     for table, _base in chosen:
         for name in _named(table, primary):
             rules = [rule for chain in _closure(table, name) for rule in chain.rules]

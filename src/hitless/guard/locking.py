@@ -88,8 +88,8 @@ def _take(fd: int) -> None:
 
 
 def _pid(text: bytes) -> int:
-    word = text.split()[0] if text.split() else b""
-    return whole_of(word) or 0
+    first = text.split()[0] if text.split() else b""
+    return whole_of(first) or 0
 
 
 def holder(path: Path) -> int:

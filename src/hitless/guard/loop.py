@@ -104,8 +104,9 @@ class GuardLoop:
             raise self._failed  # what cannot be written now is for users to repair; later it is tried again
         self._started(found)
         self._report(first, decided)
-        if any(side.whole for side in self.sides.values()) and (said := self._stated()) and not said.masquerade:
-            self._spoken = self._time.wall()  # the rules stand and say otherwise: that statement is of another time
+        whole = any(side.whole for side in self.sides.values())
+        if whole and (statement := self._stated()) and not statement.masquerade:
+            self._spoken = self._time.wall()  # the rules are there, so the statement is older: it does not count
         for side in self.sides.values():
             self._healing.heal(side, "start")
         self._look(first.t)
@@ -233,12 +234,12 @@ class GuardLoop:
             for side in self.sides.values():
                 if side.open:
                     self._decide_again(side, now)
-            self._ask_around(now)
+            self._check_surroundings(now)
             self._look(self._time.now())
 
-    def _ask_around(self, now: float) -> None:
-        """Look for the pods that are there, and for the way out (at boot there may be none yet); where they are others
-        than before, ask about them now. Then count those that are cut off, if that is not known of these rules."""
+    def _check_surroundings(self, now: float) -> None:
+        """Evaluate again the families whose pods or uplink changed (at boot there may be none yet); then count the pods
+        that are cut off, unless that was done for these rules."""
         if self._last is None:
             return
         families = self._ports.around.changed(now)

@@ -36,17 +36,17 @@ class Notices:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._said: dict[tuple[str, Family | None], str] = {}
+        self._reported: dict[tuple[str, Family | None], str] = {}
 
     def hear(self, sides: Mapping[Family, Side], *, observing: bool) -> None:
-        """Say what is new."""
+        """Log what is new."""
         for family, side in sides.items():
             why = side.unclear if side.installed is None else ""
             if self._new("unclear", family, why):
-                words = unclear(side.primary, family, why)
+                text = unclear(side.primary, family, why)
                 event = "the guard would refuse" if observing else "no standby"
                 remedy = "; name its chains with --profile" if observing else "; see hitless guard status"
-                self._log.warning(event, family=family.value, reason=words + remedy)
+                self._log.warning(event, family=family.value, reason=text + remedy)
             standby = side.installed if observing else None
             networks = ", ".join(map(str, standby.networks)) if standby is not None else ""
             able = f"its rules have an exact copy for {networks}" if networks else ""
@@ -67,12 +67,12 @@ class Notices:
         primary = next(iter(sides.values())).primary if sides else None
         chains = ", ".join(f"{table} {chain}" for table, chain in primary.chains) if primary is not None else ""
         name = primary.name if primary is not None else ""
-        words = f"there are no rules of {name} to learn from yet (nothing translates pods' packets in {chains}); "
-        words += "the standby comes with them. Another agent: --profile"
-        if self._new("waiting", None, words if waits else ""):
-            self._log.info("waiting", reason=self._said["waiting", None])
+        text = f"there are no rules of {name} to learn from yet (nothing translates pods' packets in {chains}); "
+        text += "the standby comes with them. Another agent: --profile"
+        if self._new("waiting", None, text if waits else ""):
+            self._log.info("waiting", reason=self._reported["waiting", None])
 
-    def _new(self, kind: str, family: Family | None, words: str) -> bool:
-        known = self._said.get((kind, family), "")
-        self._said[kind, family] = words
-        return bool(words) and words != known
+    def _new(self, kind: str, family: Family | None, text: str) -> bool:
+        known = self._reported.get((kind, family), "")
+        self._reported[kind, family] = text
+        return bool(text) and text != known

@@ -32,7 +32,7 @@ class Places:
     def __init__(self, namespace: Namespace, families: tuple[Family, ...], uplink: str = "") -> None:
         self._node = LiveNode(namespace, families, uplink=uplink)
         self._known: dict[WitnessPlace, Witnesses] = {}
-        self._ways: dict[Family, str] = {}
+        self._uplinks: dict[Family, str] = {}
 
     def close(self) -> None:
         """Close the node."""
@@ -46,18 +46,18 @@ class Places:
 
     def uplink(self, family: Family) -> str:
         """The uplink of a family, where it is known; that of its pods, once there are some."""
-        ways = (witnesses.uplink.name for place, witnesses in self._known.items() if family_of(place.network) is family)
-        self._ways[family] = next((name for name in ways if name), "") or self._node.uplink(family)
-        return self._ways[family]
+        found = (each.uplink.name for place, each in self._known.items() if family_of(place.network) is family)
+        self._uplinks[family] = next((name for name in found if name), "") or self._node.uplink(family)
+        return self._uplinks[family]
 
     def changed(self, now: float) -> frozenset[Family]:
         """Read the node again, when it is time: the families with other pods, or another uplink, than before."""
         if not self._node.look(now):
             return frozenset()
-        ways = dict(self._ways)
+        uplinks = dict(self._uplinks)
         before, self._known = self._known, {}
         other = {family_of(place.network) for place, witnesses in before.items() if self.witnesses(place) != witnesses}
-        return frozenset(other | {family for family, name in ways.items() if name != self.uplink(family)})
+        return frozenset(other | {family for family, name in uplinks.items() if name != self.uplink(family)})
 
 
 class _Nowhere:

@@ -45,7 +45,7 @@ class _Recorder:
     def delete_all(self, family: Family, entries: Sequence[Entry]) -> Sequence[Entry]:
         gone = entries if self._dry else self._table.delete_all(family, entries)
         self._freed.count += len(gone)
-        self._freed.flows += [_words(entry) for entry in gone[: _LISTED - len(self._freed.flows)]]
+        self._freed.flows += [_text(entry) for entry in gone[: _LISTED - len(self._freed.flows)]]
         return gone
 
 
@@ -89,10 +89,10 @@ class Healer:
         if not found:
             return []
         own, paths = self._facts.addresses(family), self._facts.paths(family)
-        return [_words(entry) for entry in islice(poisoned(found, own, standby.ruleset(), paths), _LISTED)]
+        return [_text(entry) for entry in islice(poisoned(found, own, standby.ruleset(), paths), _LISTED)]
 
 
-def _words(entry: Entry) -> str:
+def _text(entry: Entry) -> str:
     flow = entry.original
     name = _PROTOCOLS.get(flow.protocol, str(flow.protocol))
     ports = (f":{flow.sport}", f":{flow.dport}") if flow.dport else ("", "")

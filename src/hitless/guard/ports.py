@@ -120,7 +120,7 @@ class FlowsPort(Protocol):
 
 
 class SurroundingsPort(Around, Protocol):
-    """The node's pods and ways out. Real: ``places.Places``."""
+    """The node's pods and uplinks. Real: ``places.Places``."""
 
     def changed(self, now: float) -> frozenset[Family]:
         """Families with other pods, or another uplink, than before."""

@@ -1,7 +1,7 @@
 """Which rules are the primary's: the agents that the guard knows, and profiles that users write.
 
-Problem: a nat table holds the rules of many; only those that translate pods' sources on their way out are the
-primary's decision. Promise: a ``Primary`` names the chains (and nft tables) in which the decision stands, and where the
+Problem: a nat table holds the rules of many; only those that translate the sources of pods' outgoing packets are the
+primary's decision. Promise: a ``Primary`` names the chains (and nft tables) that hold the decision, and where the
 agent states its intention; it is read from the plugin's profile (``hitless.profiles``), ours or of users. Next stage:
 ``learning``.
 """

@@ -1,8 +1,8 @@
 """Why the guard does what it does: a code with its facts, and the one place that makes sentences of them.
 
 Promise: codes never change their meaning (they are in the journal, in ``status --json`` and in the log as
-``reason_code``); nothing is decided by a sentence. Strangers' words (an agent's statement, what the reader says of a
-rule) are facts that are shown and never compared.
+``reason_code``); nothing is decided by a sentence. Texts from outside (an agent's statement, the reader's
+problem with a rule) are facts that are shown and never compared.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Reporter:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
-        self._sayings = Notices(log)
+        self._notices = Notices(log)
         self._journal = journal
         self._clock = clock
         self._state = StateFile(state, monotonic)
@@ -238,7 +238,7 @@ class Reporter:
     def state(self, sides: Mapping[Family, Side], holder: StandbyHolder | None) -> None:
         """Write what ``hitless guard status`` shows, when it changed."""
         self.turned = self._monotonic()
-        self._sayings.hear(sides, observing=holder is None)
+        self._notices.hear(sides, observing=holder is None)
         for family in list(self._leaks):
             self._leaked(family, self._clock.now())
         self.status = {

@@ -71,7 +71,7 @@ class Guard:
                 around,
                 lambda spoken: statements.read(primary.subnet_files, primary.processes, spoken, namespace),
                 GuardMachineTime(self._clock),
-                lambda words: ipsets.named(words, namespace),
+                lambda text: ipsets.named(text, namespace),
             )
             drive(GuardLoop(settings, world, self.reporter, self._log), stop.is_set, self._ready)
 

@@ -13,7 +13,7 @@ from hitless.model.families import Family
 __all__ = ["AGAIN", "TICK", "Schedule"]
 
 TICK = 1.0  # seconds between readings of the counters
-AGAIN = (0.1, 1.0)  # seconds after a first healing: flows that were on their way then
+AGAIN = (0.1, 1.0)  # seconds after a first healing: for packets that were being processed then
 _COUNT_SHARE = 100  # counting all pods takes at most a per cent of a core
 _SOONEST = 0.01  # seconds until the same rules are decided about again
 

@@ -40,7 +40,7 @@ class Speaker:
 
 
 def speakers(name: str, namespace: Namespace = HERE) -> Iterator[Speaker]:
-    """The processes called ``name`` that may speak for the agent of ``namespace``'s node."""
+    """The processes called ``name`` that count as the agent of ``namespace``'s node."""
     try:
         network = inside(namespace, lambda: _entry("/proc/thread-self/net/dev"))
         users = _read("/proc/self/uid_map")
@@ -64,17 +64,17 @@ def _speaker(pid: int, name: str, network: Entry, users: bytes) -> Speaker | Non
         before = _identity(pid)
         if before[1:] != (network, users) or not _may_change_rules(pid):
             return None
-        words = _words(f"/proc/{pid}/cmdline")
+        argv = _strings(f"/proc/{pid}/cmdline")
         # the second for an agent that is a script: then the first is its interpreter
-        if not words or name not in (Path(word).name for word in words[:2]):
+        if not argv or name not in (Path(argument).name for argument in argv[:2]):
             return None
-        if Path(words[0]).name != name:
-            words = words[1:]
+        if Path(argv[0]).name != name:
+            argv = argv[1:]
         elif _executable(pid) not in ("", name):
             return None
-        environment = _perhaps(lambda: _words(f"/proc/{pid}/environ"))
+        environment = _perhaps(lambda: _strings(f"/proc/{pid}/environ"))
         # an empty environment is rare, and is what is read of one that is being replaced
-        found = Speaker(pid, words, environment or None)
+        found = Speaker(pid, argv, environment or None)
         return found if _identity(pid) == before and _named(pid, name) else None
     except (OSError, ValueError, IndexError):
         return None
@@ -105,9 +105,10 @@ def _entry(path: str) -> Entry:
     return found.st_dev, found.st_ino
 
 
-def _words(path: str) -> tuple[str, ...]:
+def _strings(path: str) -> tuple[str, ...]:
+    """The NUL-separated strings of a /proc file."""
     text = _read(path)
-    return tuple(os.fsdecode(word) for word in text.split(b"\0")[: -1 if text.endswith(b"\0") else None])
+    return tuple(os.fsdecode(piece) for piece in text.split(b"\0")[: -1 if text.endswith(b"\0") else None])
 
 
 def _perhaps(read: Callable[[], tuple[str, ...]]) -> tuple[str, ...] | None:

@@ -1,7 +1,7 @@
 """What ``hitless guard status`` reads while a guard runs: its facts, and the file that they are in.
 
 Promise: the file is replaced whole, when something in it changed; else its time is set every ten seconds, so that
-whoever reads it sees that the loop turns. A disk that is full costs the file and no more. Next stage: ``status``.
+readers see by it that the loop runs. A disk that is full costs the file and no more. Next stage: ``status``.
 """
 
 from __future__ import annotations

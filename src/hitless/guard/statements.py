@@ -1,10 +1,10 @@
 """What the agent itself states about masquerading, beside its rules: its subnet file and its command line.
 
-Problem: rules that are gone may be damage or a decision. Promise: ``read`` gives the agent's own words where they can
-be had: ``--ip-masq`` (flag or FLANNELD_IP_MASQ) of a running process that may speak for it (``speakers``), and
-``FLANNEL_IPMASQ`` of a subnet file that only root can write and that was written since the standby was learned. Silence
-is no statement: what cannot be read, does not say, says what flanneld would refuse, or contradicts itself, gives
-``None``. Next stage: ``deciding``.
+Problem: rules that are gone may be damage or a decision. Promise: ``read`` gives the agent's own statement where it
+can be read: ``--ip-masq`` (flag or FLANNELD_IP_MASQ) of a running process that counts as the agent (``speakers``), and
+``FLANNEL_IPMASQ`` of a subnet file that only root can write and that was written since the standby was learned. A value
+that is missing, cannot be read, is invalid for flanneld or contradicts another one gives ``None``.
+Next stage: ``deciding``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Statement", "of_arguments", "of_subnet_file", "read"]
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _LONGEST = 1 << 16  # bytes of a subnet file
-_AHEAD = 2.0  # seconds that a file's time may lie in the future before it tells of another clock
+_AHEAD = 2.0  # seconds that a file's time may lie in the future before it is taken for another clock's
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Statement:
 
 def of_subnet_file(text: str, name: str) -> Statement | None:
     """What a subnet.env states; the last line counts."""
-    said = None
+    stated = None
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
         if key == "FLANNEL_IPMASQ":
             known = equals and value in _FALSE | _TRUE
-            said = Statement(value in _TRUE, f"{name} says {key}={value}") if known else None
-    return said
+            stated = Statement(value in _TRUE, f"{name} says {key}={value}") if known else None
+    return stated
 
 
 def of_arguments(arguments: Sequence[str], environment: Sequence[str] | None, name: str) -> Statement | None:
@@ -54,8 +54,8 @@ def of_arguments(arguments: Sequence[str], environment: Sequence[str] | None, na
         return None  # no daemon
     if "ip-masq" in given:
         value = given["ip-masq"]
-        words = "--ip-masq" + (f"={value}" if value != "true" else "")
-        return Statement(value in _TRUE, f"{name} runs with {words}") if value in _FALSE | _TRUE else None
+        option = "--ip-masq" + (f"={value}" if value != "true" else "")
+        return Statement(value in _TRUE, f"{name} runs with {option}") if value in _FALSE | _TRUE else None
     if environment is None:
         return None
     for variable in environment:
@@ -67,12 +67,12 @@ def of_arguments(arguments: Sequence[str], environment: Sequence[str] | None, na
     return Statement(False, f"{name} runs without --ip-masq")  # flanneld's default
 
 
-def _flags(words: Sequence[str]) -> dict[str, str]:
+def _flags(arguments: Sequence[str]) -> dict[str, str]:
     """The flags and their values, in Go's forms; of one that comes twice the last counts."""
     given: dict[str, str] = {}
-    for word in words:
-        flag, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
-        if word.startswith("-") and flag:
+    for argument in arguments:
+        flag, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
+        if argument.startswith("-") and flag:
             given[flag] = value if equals else "true"  # a switch; of the others only the name is used
     return given
 
@@ -81,15 +81,15 @@ def read(
     subnet_files: Iterable[str], processes: Iterable[str], since: float, namespace: Namespace = HERE
 ) -> Statement | None:
     """What the agent states now; files older than ``since`` (Unix seconds) do not count."""
-    said = [
+    stated = [
         found
         for name in processes
         for each in speakers(name, namespace)
         if (found := of_arguments(each.arguments, each.environment, f"{name} (pid {each.pid})")) is not None
     ]
-    if said:
+    if stated:
         # two that contradict each other: an old one that ends, or one that is not the agent. Neither counts
-        return said[0] if len({one.masquerade for one in said}) == 1 else None
+        return stated[0] if len({one.masquerade for one in stated}) == 1 else None
     for path in subnet_files:
         text = _file(path, since)
         if text is not None and (found := of_subnet_file(text, path)) is not None:
@@ -98,7 +98,7 @@ def read(
 
 
 def _file(path: str, since: float) -> str | None:
-    """The text of a file that nobody but root could have written, and that was written at a time that can be told."""
+    """The text of a file that only root can have written, and whose modification time is plausible."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer is not waited for
     except OSError:

@@ -69,7 +69,7 @@ def _family(name: str, family: dict[str, Any]) -> list[str]:
             f"{family['uncovered_gaps']} not covered), flows carried {family['carried']}, healed {family['healed']}, "
             f"packets leaked {family['leaked']}, forward gaps {family['forward_gaps']}"
         )
-        lines += [f"  left to the primary alone: {words}" for words in family["left_out"]]
+        lines += [f"  left to the primary alone: {text}" for text in family["left_out"]]
         if family["forward_gap_since"]:
             at = _at(family["forward_gap_since"])
             lines.append(f"  forwarding drops pods' new flows since {at}: {family['forward_reason']}")

@@ -23,7 +23,7 @@ __all__ = ["DEFECTS"]
 
 
 def _gives_up(decider: Decider, now: float, why: Any, due: float | None) -> Decision:
-    decider._give_up(now, said=False)
+    decider._give_up(now, stated=False)
     return Decision("withdraw", why)
 
 
