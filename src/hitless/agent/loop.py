@@ -77,6 +77,7 @@ class AgentLoop:
         self._clean = False  # our rules were as desired after the last pass, and none has failed since
         self._was_clean = False  # our rules were as desired after the last pass that did not fail
         self._suspects: list[Suspect] = []  # of a pass that failed
+        self._repaired: frozenset[Family] = frozenset()  # whose rules were written since they were last as desired
         self._unhealed: frozenset[Family] = frozenset()  # whose flows are freed once more
 
     # --- called in the event loop's thread
@@ -239,8 +240,12 @@ class AgentLoop:
         if done.heal_error:
             reporter.not_healed(done.heal_error)
         reporter.healed(done.healed or {})
-        if self._heals and result.settled and (first or done.opened or not (was_clean or done.bridged)):
-            self._unhealed |= result.written if result.written and not first else frozenset(Family)
+        self._repaired |= frozenset(Family) if first else result.written | done.opened.keys()
+        if not result.settled:
+            return
+        repaired, self._repaired = self._repaired, frozenset()
+        if self._heals and (first or done.opened or not (was_clean or done.bridged)):
+            self._unhealed |= repaired or frozenset(Family)
             schedule.repaired(done.ended, healed=done.healed is not None)
 
     def _failed(self, error: HitlessError) -> None:

@@ -281,6 +281,36 @@ def test_flows_are_freed_of_the_family_that_was_repaired_and_of_no_other() -> No
     assert agent.node.flows.dumps == before + 3
 
 
+@pytest.mark.parametrize("running", [False, True], ids=["at the start", "after damage"])
+@pytest.mark.parametrize("refused", list(Family))
+def test_flows_of_both_families_are_freed_after_a_repair_in_two_passes(refused: Family, running: bool) -> None:
+    agent, healed = Agent(FakeNode(), Time(), snapshot(*Family), backend=Backend.NFT), set[Family]()
+    if running:
+        agent.turn()
+        agent.deliver()
+        agent.sleep(6.0)
+        for family in Family:
+            agent.node.other(Backend.NFT, family, FLUSH)
+        agent.deliver()
+    apply, dump, failures = agent.node.apply, agent.node.flows.dump, [1]
+
+    def refuses_once(transaction: PlannedTransaction) -> None:
+        if transaction.family is refused and failures:
+            failures.pop()
+            raise LockBusy(("iptables-restore",), 4, "another app is holding the lock")
+        apply(transaction)
+
+    def recorded(family: Family, *, without: int = 0) -> Iterator[Entry]:
+        healed.add(family)
+        return dump(family, without=without)
+
+    agent.node.apply, agent.node.flows.dump = refuses_once, recorded  # type: ignore[method-assign]
+    agent.sleep(3.0)
+    assert not failures
+    assert not plan_pass(agent.node, snapshot(*Family), Backend.NFT).transactions
+    assert healed == set(Family)
+
+
 @pytest.mark.parametrize("step", [-3600.0, 3600.0], ids=["back", "forward"])
 def test_a_gap_lasts_as_long_as_it_lasts_also_when_the_clock_is_set_meanwhile(step: float) -> None:
     agent = started()
