@@ -81,10 +81,12 @@ class ChangeWatch:
         """Begin to listen."""
         self._stop_listening = self._listen(self.collect)
 
-    def follow_legacy(self) -> None:
-        """From now on watch the legacy tables too."""
-        if self._legacy is None:
-            self._legacy = self._make_legacy(self._legacy_changed)
+    def follow_legacy(self) -> bool:
+        """From now on watch the legacy tables too. Returns whether this is new: what they hold is then not known."""
+        if self._legacy is not None:
+            return False
+        self._legacy = self._make_legacy(self._legacy_changed)
+        return True
 
     def close(self) -> None:
         """Stop listening."""

@@ -235,8 +235,8 @@ class AgentLoop:
             if not isinstance(result.error, LockBusy):  # the program has waited for the lock already
                 schedule.failed(done.ended)
             reporter.unsettled(done)
-        if done.legacy:
-            self._watch.follow_legacy()
+        if done.legacy and self._watch.follow_legacy():
+            schedule.request_evaluation()
         if done.heal_error:
             reporter.not_healed(done.heal_error)
         reporter.healed(done.healed or {})

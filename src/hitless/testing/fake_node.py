@@ -163,13 +163,13 @@ class FakeNode(FakeKernel):
     def everything(self, families: Collection[Family]) -> Ruleset:
         """All rules, or a failure."""
         self._may_fail()
-        self._delivered = self.version
+        self._delivered = self._generation
         return super().egress(families)
 
     def changed(self, families: Collection[Family]) -> bool:
-        """Whether rules have changed since ``everything``."""
+        """Whether rules of nf_tables have changed since ``everything``."""
         self._may_fail()
-        return self._delivered != self.version
+        return self._delivered != self._generation
 
     def hinted(self) -> Backend | None:
         """There is no kubelet."""

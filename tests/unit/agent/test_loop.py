@@ -408,6 +408,17 @@ def test_the_backend_is_the_kubelets_unless_the_configuration_says_native() -> N
     assert [one["backend"] for one in agent.events("backend")] == ["legacy", "nftables"]
 
 
+def test_refusals_in_new_legacy_tables_are_reported_after_the_next_comparison() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(32.0)  # the last evaluation that nothing requested has just ended
+    assert agent.ready() and agent.node.legacy is None
+    agent.node.other(Backend.LEGACY, V4, FOREIGN)
+    agent.sleep(6.0)  # a comparison each five seconds
+    assert not agent.ready()
+    assert agent.events("not carried")
+
+
 def test_failed_healing_is_reported_and_ends_nothing() -> None:
     agent = started()
     agent.deliver()
