@@ -64,6 +64,7 @@ class Decider:
         self._lost_since: float | None = None
         self._unclear_since: float | None = None
         self._given_up: _GivenUp | None = None
+        self._gave_up = False  # and nothing is installed since then
 
     @property
     def withdrawn(self) -> bool:
@@ -116,7 +117,7 @@ class Decider:
     def _without(self, seen: StandbyRules, now: float, stated: Callable[[], Statement | None]) -> Decision:
         """Nothing is installed, and the rules carry nothing: what was given up comes back when the reason has ended."""
         if self._given_up is None:
-            return Decision("keep", NOTHING)
+            return self._waiting(now, stated)
         if self._given_up.stated:
             statement = stated()
             if statement is not None and not statement.masquerade:
@@ -133,12 +134,19 @@ class Decider:
             since = self._given_up.since
             if since is None or now - since > self.limits.partial:
                 self._given_up = None  # they stood for so long that they were the primary's word
-                return Decision("keep", NOTHING)
+                return self._waiting(now, stated)
             why = Reason(Code.INEXACT_RULES_GONE)
         self.installed = self.proven = self._given_up.standby
-        self._given_up = None
+        self._given_up, self._gave_up = None, False
         decision = self.see(seen, now, stated)
         return Decision("install", why, self.installed, decision.again) if decision.action == "keep" else decision
+
+    def _waiting(self, now: float, stated: Callable[[], Statement | None]) -> Decision:
+        """Nothing comes back. After a withdrawal the reason tells whether missing rules are a gap of the primary."""
+        statement = stated() if self._gave_up else None
+        if statement is not None and not statement.masquerade:
+            return Decision("keep", Reason(Code.SWITCHED_OFF, detail=statement.source), again=now + self.limits.ask)
+        return Decision("keep", NOTHING)
 
     def _whole(self, seen: StandbyRules, now: float) -> Decision:
         self._lost_since = None
@@ -161,6 +169,7 @@ class Decider:
             self._candidate_since = now
         self.installed = seen
         self._lost_since = self._given_up = None
+        self._gave_up = False
         again = None if self._candidate_since is None else now + self.limits.settle
         return Decision("install", why, seen, again)
 
@@ -178,7 +187,7 @@ class Decider:
     def _give_up(self, since: float | None, *, stated: bool) -> None:
         proven = self.proven if self._candidate_since is not None else self.installed
         self._given_up = _GivenUp(proven, None if stated else since, stated) if proven is not None else None
-        self.installed = self.proven = None
+        self.installed, self.proven, self._gave_up = None, None, True
         self._candidate_since = self._lost_since = self._unclear_since = None
 
 

@@ -257,7 +257,7 @@ class GuardLoop:
     def _decide_again(self, side: Side, now: float) -> None:
         decision = side.again(now, self._stated)
         self._schedule.decide_again(side.family, decision.again, now)
-        if decision.action != "keep" and self._last is not None:
+        if (decision.action != "keep" or side.due) and self._last is not None:
             self._carry_out(side, decision, self._last)
 
     def _carry_out(self, side: Side, decision: Decision, last: Observation) -> None:

@@ -67,7 +67,8 @@ class Side:
     _standby: StandbyRules | None = None
     _unclear: str = ""
     _unread: bool = False
-    _places: tuple[WitnessPlace, ...] = ()
+    _places: tuple[WitnessPlace, ...] = ()  # of the standby; after a withdrawal, of the last one
+    _masquerade: bool = True  # false: the agent says that it does not translate, and only forwarding counts
     _asker: gaps.Asker = field(default_factory=gaps.Asker)
     _met: frozenset[ChainName] = frozenset()
 
@@ -90,6 +91,11 @@ class Side:
     def installed(self) -> StandbyRules | None:
         """What the standby should be now."""
         return None if self.withdrawn else self.decider.installed
+
+    @property
+    def due(self) -> bool:
+        """Whether the rules are to be evaluated again although they are the same."""
+        return self._passed is None
 
     @property
     def open(self) -> bool:
@@ -121,9 +127,7 @@ class Side:
         if self.counted:
             return False
         others = without_guard(ruleset)
-        fates = [
-            ask(others, self._places, self.around, whole=True) for ask in (self._asker.egress, self._asker.forward)
-        ]
+        fates = self._ask(others, whole=True)
         before, self.partly = self.partly, "; ".join(dict.fromkeys(fate.partly for fate in fates if fate.partly))
         self.pods, self.kept = max(fate.pods for fate in fates), max(fate.kept for fate in fates)
         self.counted = True
@@ -165,18 +169,20 @@ class Side:
         else:
             decision = self.decider.see(self._standby, now, stated)
         self.why = decision.why
+        before = self._masquerade
         if self.decider.installed is not None:
-            self._places = self.decider.installed.places
-        elif decision.action == "withdraw":
-            self._places = ()
+            self._places, self._masquerade = self.decider.installed.places, True
+        elif decision.why.code in (Code.SWITCHED_OFF, Code.NOTHING_TO_LEARN_FROM):
+            self._masquerade = decision.why.code is not Code.SWITCHED_OFF
+        if self._masquerade != before:
+            self.ask_again()
         return decision
 
     def judge(self, observation: Observation, decision: Decision) -> Observed:
         """What the rules do to what is guarded since ``decision``."""
         t, writer = observation.t, observation.writer
         others = without_guard(observation.ruleset)
-        fate = self._asker.egress(others, self._places, self.around)
-        onward = self._asker.forward(others, self._places, self.around)
+        fate, onward = self._ask(others)
         self.counted = False
         self._met = fate.chains | onward.chains
         self._passed = tuple(_passed(observation.ruleset, self.family, self._met))
@@ -185,6 +191,14 @@ class Side:
         was_open = self.open
         gap = self.egress.see(fate, t, writer)
         return Observed(decision, self.open and not was_open, gap, self.forward.see(onward, t, writer))
+
+    def _ask(self, others: Ruleset, *, whole: bool = False) -> tuple[gaps.PrimaryFate, gaps.PrimaryFate]:
+        """What the rules do to egress and to forwarding. A withdrawn standby's places are still evaluated."""
+        translated = self._places if self._masquerade else ()
+        return (
+            self._asker.egress(others, translated, self.around, whole=whole),
+            self._asker.forward(others, self._places, self.around, whole=whole),
+        )
 
     @property
     def unclear(self) -> str:

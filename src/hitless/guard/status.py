@@ -70,6 +70,9 @@ def _family(name: str, family: dict[str, Any]) -> list[str]:
             f"packets leaked {family['leaked']}, forward gaps {family['forward_gaps']}"
         )
         lines += [f"  left to the primary alone: {text}" for text in family["left_out"]]
+        if family.get("gap_since") and family["state"] == GuardState.WITHDRAWN:  # other states name the gap themselves
+            at = _at(family["gap_since"])
+            lines.append(f"  the primary does not carry pods' new flows since {at}, and no standby does")
         if family["forward_gap_since"]:
             at = _at(family["forward_gap_since"])
             lines.append(f"  forwarding drops pods' new flows since {at}: {family['forward_reason']}")

@@ -86,3 +86,33 @@ def test_whatever_cuts_forwarding_off_is_reported_and_is_no_gap_of_the_agent(tmp
         assert "conntrack" in reasons["hidden from conntrack"]
         assert all(gap["opened_by"]["pid"] and gap["closed_by"]["pid"] for gap in found), found
         assert made.records("gap") == made.records("withdrawn") == made.records("leak") == []
+
+
+def test_a_guard_that_withdrew_still_reports_forwarding_and_egress(tmp_path: Path) -> None:
+    """Its last standby's pods are evaluated while rules without an exact copy are there."""
+    family = Family.IPV4
+    with world(tmp_path, policy="drop") as made:
+        agent = made.agent("flannel-0.28", "--resync", "3600")
+        made.guard()
+        made.until_state("standing by")
+        own, pod = str(made.node.addresses[family]), str(made.pod.addresses[family])
+        odd = ["POSTROUTING", "-m", "statistic", "--mode", "random", "--probability", "0", "-j", "ACCEPT"]
+        made.on_node("iptables-nft", "-t", "nat", "-I", *odd)
+        made.until_state("withdrawn")
+        until(lambda: made.side()["doubt"], "the rule being one that nobody can tell about")
+        with cause(made, Backend.NFT, family, "reject in front"):
+            until(partial(cut_off, made, family), "the REJECT being noticed")
+            assert gets_out(made, family, wait=0.2) == ""
+        until(lambda: made.ended("forward_gap"), "the end of the REJECT")
+        assert gets_out(made, family) == own
+        made.on_node("iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
+        until(lambda: made.side()["gap_since"], "the flush being noticed")
+        assert gets_out(made, family) == pod
+        made.end(agent)
+        made.agent("flannel-0.28", "--resync", "3600")
+        until(lambda: made.ended("gap"), "the end of the gap")
+        assert gets_out(made, family) == own
+        (forward,), (gap,) = made.ended("forward_gap"), made.ended("gap")
+        assert "rejects it" in forward["reason"] and forward["opened_by"]["pid"] and forward["closed_by"]["pid"]
+        assert (gap["covered"], gap["code"]) == (False, "untranslated") and gap["opened_by"]["pid"]
+        assert made.side()["state"] == "withdrawn"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.guard.flannels import NETWORK, flannel_rules, nat
@@ -13,10 +14,12 @@ from tests.unit.guard.worlds import CARRIED, LEAKED, Death, Guarded, World
 from hitless.errors import HitlessError, KernelError
 from hitless.guard.copying import Unclear
 from hitless.guard.learning import learn
+from hitless.guard.metrics import render
 from hitless.guard.primaries import load
 from hitless.guard.running import drive
 from hitless.guard.standby_table import found_in
 from hitless.guard.statements import Statement
+from hitless.guard.status import GuardStatus
 from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import Chain, Drop, Hook, Opaque, Return, Rule, Source, Table
@@ -240,6 +243,104 @@ def test_forwarding_that_drops_is_reported_and_never_bridged(tmp_path: Path) -> 
     made.run(1)
     made.loop.end()
     assert made.records("forward_gap")[-1]["open"] is True
+
+
+ODD = nat(V4, front=(Rule((Opaque("statistic"), Return())),)).tables
+REFUSING = Table("ip", "filter", {"FORWARD": Chain("FORWARD", (Rule((Drop(),)),), Hook("filter", "forward", 0))})
+
+
+def facts(made: Guarded, family: Family = V4) -> dict[str, Any]:
+    """What ``status`` shows of a family."""
+    found: dict[str, Any] = made.reporter.status["families"][family.value]  # type: ignore[index]
+    return found
+
+
+def withdrawn(world: World, folder: Path) -> Guarded:
+    """A guard that withdrew long ago, as the rules have no exact copy."""
+    made = begun(world, folder)
+    made.run(2)
+    world.commit(V4, ODD)
+    made.run(30)
+    assert facts(made)["code"] == "withdrawn" and standby(world, V4) == ()
+    return made
+
+
+def test_a_guard_that_withdrew_still_reports_what_becomes_of_forwarding_and_egress(tmp_path: Path) -> None:
+    world = World()
+    made = withdrawn(world, tmp_path)
+    assert facts(made)["doubt"].startswith("10.42.0.0/16: ")
+    assert "cannot tell" in {line["event"] for line in made.logged}
+    begin = world.now()
+    world.commit(V4, (*ODD, REFUSING))
+    made.run(15)
+    assert (facts(made)["forward_gap_since"], facts(made)["gap_since"]) == (begin, 0)
+    assert 'hitless_guard_forward_gap_open{family="ipv4"} 1' in render(made.reporter)
+    assert [gap["open"] for gap in made.records("forward_gap")] == [True]
+    world.commit(V4, ODD)
+    made.run(1)
+    ended = made.records("forward_gap")[-1]
+    assert (ended["begin"], ended["code"], ended.get("open")) == (begin, "dropped", None)
+    assert (facts(made)["forward_gap_since"], facts(made, V6)["forward_gaps"]) == (0, 0)
+    assert facts(made)["code"] == "withdrawn" and standby(world, V4) == ()
+
+
+def test_a_gap_beside_rules_without_an_exact_copy_is_reported_by_the_guard_that_withdrew(tmp_path: Path) -> None:
+    world = World()
+    made = withdrawn(world, tmp_path)
+    front = (Rule((Opaque("statistic"), Return())),)
+    begin = world.now()
+    world.commit(V4, nat(V4, chain=(), front=front).tables)
+    made.run(3)
+    assert (facts(made)["gap_since"], facts(made)["code"]) == (begin, "withdrawn")
+    text = GuardStatus("unprotected", made.reporter.status).text()
+    assert "the primary does not carry pods' new flows since 2023-11-14 22:13:52.000Z, and no standby does" in text
+    world.commit(V4, nat(V4, front=front).tables)
+    made.run(1)
+    (gap,) = made.records("gap")
+    assert (gap["begin"], gap["covered"], gap["code"]) == (begin, False, "untranslated")
+
+
+def test_rules_that_go_after_a_withdrawal_are_a_gap_until_the_agent_says_that_it_masquerades_no_more(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    made = withdrawn(world, tmp_path)
+    begin = world.now()
+    flush(world, V4)
+    made.run(3)
+    assert (facts(made)["gap_since"], facts(made)["code"]) == (begin, "gap")
+    assert 'hitless_guard_gap_open{family="ipv4"} 1' in render(made.reporter)
+    world.said = OFF
+    made.run(5)
+    (gap,) = made.records("gap")
+    assert (gap["begin"], gap["covered"]) == (begin, False)
+    assert (facts(made)["gap_since"], facts(made)["why_code"]) == (0, "switched_off")
+    world.commit(V4, (*nat(V4, chain=()).tables, REFUSING))
+    made.run(1)
+    assert facts(made)["forward_gap_since"] and not facts(made)["gap_since"]
+    world.said = None
+    made.run(5)
+    assert facts(made)["gap_since"]
+    world.commit(V4, nat(V4).tables)
+    made.run(2)
+    assert standby(world, V4) == learned(V4)
+    assert (facts(made)["gap_since"], facts(made)["forward_gap_since"]) == (0, 0)
+
+
+def test_forwarding_is_watched_while_masquerading_is_switched_off(tmp_path: Path) -> None:
+    world = World()
+    made = begun(world, tmp_path)
+    made.run(2)
+    world.said = OFF
+    flush(world, V4)
+    made.run(3)
+    world.commit(V4, (*nat(V4, chain=()).tables, REFUSING))
+    made.run(3)
+    assert facts(made)["forward_gap_since"] and not facts(made)["gap_since"]
+    assert facts(made)["code"] == "withdrawn"
+    world.commit(V4, nat(V4, chain=()).tables)
+    made.run(3)
+    assert (len(made.records("forward_gap")), len(made.records("gap"))) == (1, 0)
 
 
 def test_other_pods_are_asked_about_and_those_that_a_policy_keeps_in_are_counted(tmp_path: Path) -> None:
