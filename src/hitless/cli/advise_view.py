@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["text"]
 
 _COLOURS = {"affected": "red", "window": "yellow", "unknown": "magenta"}
-_WORDS = {"affected": "AFFECTED", "window": "SMALL WINDOW", "unknown": "UNKNOWN"}
+_LABELS = {"affected": "AFFECTED", "window": "SMALL WINDOW", "unknown": "UNKNOWN"}
 _KNOWN = {"running": ", running now", "given": ", as given", "at-least": " or later"}
 _WIDEST = 100  # longer lines are hard to read
 _NARROWEST = 40
@@ -41,7 +41,7 @@ def text(answers: list[Advice], notes: list[str], width: int) -> str:
 
 
 def _head(answer: Advice, room: int) -> Iterator[str]:
-    yield f"{clean(answer.subject)}  {click.style(_WORDS[answer.status], fg=_COLOURS[answer.status], bold=True)}"
+    yield f"{clean(answer.subject)}  {click.style(_LABELS[answer.status], fg=_COLOURS[answer.status], bold=True)}"
     if answer.nodes:
         yield from _wrap(
             f"{'node' if len(answer.nodes) == 1 else 'nodes'} {', '.join(map(clean, answer.nodes))}", "  ", room
@@ -78,8 +78,8 @@ def _help(answer: Advice, before: list[Advice], room: int) -> Iterator[str]:
         yield from (f"       {line}" for line in remedy.snippet.splitlines())
 
 
-def _heading(words: str) -> list[str]:
-    return ["", click.style(words, bold=True)]
+def _heading(title: str) -> list[str]:
+    return ["", click.style(title, bold=True)]
 
 
 def _title(number: int, title: str, room: int) -> list[str]:
@@ -87,19 +87,19 @@ def _title(number: int, title: str, room: int) -> list[str]:
     return apart + [click.style(line, bold=True) for line in _wrap(_begun(title), f"  {number}. ", room)]
 
 
-def _begun(words: str) -> str:
+def _begun(text: str) -> str:
     """With a capital, unless it begins with a name."""
-    first = words.split(" ", 1)[0]
-    return words[0].upper() + words[1:] if first.isalpha() and first.islower() and first != "flannel" else words
+    first = text.split(" ", 1)[0]
+    return text[0].upper() + text[1:] if first.isalpha() and first.islower() and first != "flannel" else text
 
 
-def _sentence(words: str) -> str:
-    return f"{_begun(words).removesuffix('.')}."
+def _sentence(text: str) -> str:
+    return f"{_begun(text).removesuffix('.')}."
 
 
-def _wrap(words: str, lead: str, room: int) -> list[str]:
+def _wrap(text: str, lead: str, room: int) -> list[str]:
     """Lines that keep a number and its unit together; a URL or an option is never cut."""
-    held = re.sub(r"(?<=\d) (?=(?:ms|s)\b)", "\0", words)
+    held = re.sub(r"(?<=\d) (?=(?:ms|s)\b)", "\0", text)
     rest = " " * len(lead)
     wrapper = textwrap.TextWrapper(room, initial_indent=lead, subsequent_indent=rest, break_long_words=False)
     wrapper.break_on_hyphens = False

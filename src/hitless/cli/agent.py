@@ -22,12 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the agent, or one of its commands."""
     from hitless.sources.flags import parse_flags, usage, verb
 
-    command, words = verb(list(sys.argv[2:] if argv is None else argv), ("plan", "cleanup", "run"))
-    as_json = "--json" in words and command != "run"
+    command, arguments = verb(list(sys.argv[2:] if argv is None else argv), ("plan", "cleanup", "run"))
+    as_json = "--json" in arguments and command != "run"
     if as_json:
-        words.remove("--json")
+        arguments.remove("--json")
     try:
-        options = parse_flags(words, os.environ)
+        options = parse_flags(arguments, os.environ)
         if options.help:
             _say(usage())
             return Exit.PASS

@@ -12,7 +12,7 @@ def daemon(name: str) -> click.Command:
     if name == "guard":
         from hitless.cli import guard
 
-        verbs, options, switches = guard.words()
+        verbs, options, switches = guard.completions()
     else:
         from hitless.sources.flags import FLAGS
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red"), "unknown": ("?", "magenta")}
-_WORDS = {"ok": ("OK", "green"), "problem": ("PROBLEM", "red"), "unknown": ("CANNOT TELL", "magenta")}
+_LABELS = {"ok": ("OK", "green"), "problem": ("PROBLEM", "red"), "unknown": ("CANNOT TELL", "magenta")}
 _WIDEST, _NARROWEST = 110, 50
 
 
@@ -112,8 +112,8 @@ def text(diagnosis: Diagnosis, width: int) -> str:
     """The diagnosis as text, not wider than ``width``."""
     room = max(_NARROWEST, min(width, _WIDEST))
     shown = cleaned(diagnosis)
-    word, colour = _WORDS[shown.verdict]
-    lines = [f"{click.style(word, fg=colour, bold=True)}  {shown.subject}"]
+    label, colour = _LABELS[shown.verdict]
+    lines = [f"{click.style(label, fg=colour, bold=True)}  {shown.subject}"]
     if shown.summary:
         lines += textwrap.wrap(shown.summary, room, break_long_words=False, break_on_hyphens=False)
     lines.append("")

@@ -218,8 +218,8 @@ def command(
         cluster["count"], overlay, underlay, team.commands, family=family, backend=Backend(backend), services=services,
         forward_policy=forward_policy,
     )  # fmt: skip
-    ways = drill_lab.ways(team, where, method, replace_by, cluster["at_once"], ready_within, grace)
-    target = LabTarget(team.rows, plan, where, guard=guard, ways=ways)
+    variation = drill_lab.variation(team, where, method, replace_by, cluster["at_once"], ready_within, grace)
+    target = LabTarget(team.rows, plan, where, guard=guard, ways=variation)
     names = [name.agent for name in target.subjects()]
     chosen_rows = judged_agents(judge, names, brought=team.brought)
     permit = window_gate.permit(ctx, (socket.gethostname(),))
@@ -270,8 +270,8 @@ def _in_cluster(
         cleanup(choices, [*given, *filter(None, [choices.probe_namespace])], as_object=as_object)
         return Exit.PASS
 
-    def allow(labels: window_gate.Labels, way: Choices) -> Permit:
-        return window_gate.permit(ctx, list(labels), way=way, labels=labels)
+    def allow(labels: window_gate.Labels, cluster: Choices) -> Permit:
+        return window_gate.permit(ctx, list(labels), cluster=cluster, labels=labels)
 
     ready = drill_cluster.prepare(choices, plan, grace, allow)
     if ready is None:

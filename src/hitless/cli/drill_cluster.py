@@ -58,15 +58,15 @@ class _AtTerminal:
         return agreed
 
     async def at_work(self, api: Api) -> list[str]:
-        from hitless.cli import rollout_looks
+        from hitless.cli import rollout_findings
 
-        return await rollout_looks.under_way(api, _warn)
+        return await rollout_findings.under_way(api, _warn)
 
-    def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
-        return asyncio.run(waited_for(work, place_of(way)))
+    def wait_for(self, work: Coroutine[Any, Any, _T], connection: Connection) -> _T:
+        return asyncio.run(waited_for(work, place_of(connection)))
 
-    def place_of(self, way: Connection) -> str:
-        return place_of(way)
+    def place_of(self, connection: Connection) -> str:
+        return place_of(connection)
 
 
 def prepare(choices: Choices, plan: DrillPlan, grace: float | None, allow: Allow) -> Prepared | None:
@@ -80,11 +80,11 @@ def _warn(text: str) -> None:
     click.echo(f"hitless: {clean(text)}", err=True)
 
 
-def place_of(way: Connection) -> str:
+def place_of(connection: Connection) -> str:
     """The cluster for messages: its name, the context and the server."""
-    named = f"cluster {way.cluster_name} " if way.cluster_name else "the cluster "
-    context = f"context {way.context}, " if way.context else ""
-    return clean(f"{named}({context}server {way.cluster.server})")
+    named = f"cluster {connection.cluster_name} " if connection.cluster_name else "the cluster "
+    context = f"context {connection.context}, " if connection.context else ""
+    return clean(f"{named}({context}server {connection.cluster.server})")
 
 
 async def waited_for(work: Coroutine[Any, Any, _T], place: str) -> _T:

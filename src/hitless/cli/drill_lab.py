@@ -22,7 +22,7 @@ from hitless.lab import placeholders, teams
 from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import Wiring
 
-__all__ = ["DEFAULT_AGENTS", "Rows", "agents", "place", "replace_option", "ways"]
+__all__ = ["DEFAULT_AGENTS", "Rows", "agents", "place", "replace_option", "variation"]
 
 DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
 _BY = "hitless"
@@ -128,7 +128,7 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
     return plan
 
 
-def ways(
+def variation(
     asked: Rows,
     plan: lab.LabPlan,
     method: Method | ApiMethod,

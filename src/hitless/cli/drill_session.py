@@ -1,6 +1,6 @@
 """What every drill does around its rounds: live view, log, reports, result, exit code.
 
-Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end in the same way, also if they are interrupted.
+Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end alike, also if they are interrupted.
 Promise: standard output has the result and nothing else; however the drill ends, the log stays, and the results so far
 are reported. Next stages: ``hitless.drill`` (rounds), ``hitless.evidence`` (verdict, reports).
 """

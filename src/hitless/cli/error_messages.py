@@ -33,14 +33,14 @@ _PLAIN = (
 )
 
 
-def nearest(word: str, known: Iterable[str]) -> list[str]:
-    """The known names that ``word`` may have been meant for, the likeliest first; three at most."""
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that ``name`` may have been meant for, the likeliest first; three at most."""
     from difflib import get_close_matches
 
     names = list(known)
-    bare = word.lstrip("-")
+    bare = name.lstrip("-")
     begun = [one for one in names if len(bare) > 1 and one.lstrip("-").startswith(bare)]
-    near = get_close_matches(word.lower().replace("_", "-"), names, n=3, cutoff=0.6)
+    near = get_close_matches(name.lower().replace("_", "-"), names, n=3, cutoff=0.6)
     return list(dict.fromkeys([*near, *begun]))[:3]
 
 
@@ -70,15 +70,15 @@ def of_click(error: click.ClickException, command: str = "") -> str:
     see = f"; see: {path} --help"
     match error:
         case of.NoSuchOption():
-            known = [word for one in _parameters(context) for word in (*one.opts, *one.secondary_opts)]
+            known = [option for one in _parameters(context) for option in (*one.opts, *one.secondary_opts)]
             near = _perhaps(nearest(error.option_name, known))
             return f"{_shown(error.option_name)}: there is no such option{near}{see}"
         case of.MissingParameter() if error.param is not None:
             name = _name(error.param)
-            said = getattr(error.param, "help", None) or ""
-            word = error.param.make_metavar(context) if context is not None else name
-            wanted = f"{name} {word}" if word != name else name
-            return f"{name}: is missing (expected {wanted}{f': {_first(said)}' if said else ''}){see}"
+            help = getattr(error.param, "help", None) or ""
+            metavar = error.param.make_metavar(context) if context is not None else name
+            wanted = f"{name} {metavar}" if metavar != name else name
+            return f"{name}: is missing (expected {wanted}{f': {_first(help)}' if help else ''}){see}"
         case of.BadParameter():
             return _bad_value(error, see)
         case of.BadOptionUsage():
@@ -110,11 +110,11 @@ def _bad_value(error: click.BadParameter, see: str) -> str:
         found = _CHOICE.fullmatch(what)
         what = f"{found[1]} is none of the choices" if found else what
         expected = ", ".join(map(str, kind.choices))
-    for form, words in _PLAIN:
+    for form, plain in _PLAIN:
         if found := form.fullmatch(what):
             if "range" in form.pattern and found.re.groups == 2 and "x" in found[2]:
                 expected = found[2].replace("<=x<=", " to ").replace("x>=", "at least ").replace("x<=", "at most ")
-            what = form.sub(words, what)
+            what = form.sub(plain, what)
             break
     if isinstance(kind, click.Path) and what.endswith("is not there"):
         expected = "a folder that is there" if not kind.file_okay else "a file that is there"
@@ -125,10 +125,10 @@ def of_argparse(command: str, message: str, known: Iterable[str]) -> str:
     """One of argparse's errors (Python 3.11 to 3.14) in our form."""
     see = f"; see: hitless {command} --help"
     if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
-        word = found[1].split(" ")[0]
-        what = "there is no such option" if word.startswith("-") else "is too much"
-        near = nearest(word.partition("=")[0], known) if word.startswith("-") else []
-        return f"{_shown(word)}: {what}{_perhaps(near)}{see}"
+        token = found[1].split(" ")[0]
+        what = "there is no such option" if token.startswith("-") else "is too much"
+        near = nearest(token.partition("=")[0], known) if token.startswith("-") else []
+        return f"{_shown(token)}: {what}{_perhaps(near)}{see}"
     where, what = command, message
     if found := re.fullmatch(r"argument ([^:]+): (.*)", message, re.DOTALL):
         where, what = found[1].split("/")[-1], found[2]
@@ -158,7 +158,7 @@ def _commands(context: click.Context | None) -> list[str]:
 def _name(parameter: click.Parameter) -> str:
     if parameter.param_type_name == "argument":
         return parameter.human_readable_name
-    return next((word for word in parameter.opts if word.startswith("--")), parameter.opts[0])
+    return next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0])
 
 
 def _first(text: str) -> str:

@@ -2,7 +2,7 @@
 
 Problem: a measuring tool must not wait for its reader line by line, nor delay its events for long. Promise: ``emit``
 only collects; ``flush`` (called every 100 ms) writes in one go; a pipe is widened to 1 MiB so that a reader may be late
-by seconds; when the reader is gone ``closed`` is called once and the rest is dropped. Next stage: whoever reads.
+by seconds; when the reader is gone ``closed`` is called once and the rest is dropped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The folders of drills: where a new one is made, which exist, and which may be removed.
 
-Problem: after a week of drills nobody knows where the logs are, and a clean-up must not remove anything else.
+Problem: after a week of drills it is not clear where the logs are, and a clean-up must not remove anything else.
 Promise: a folder counts only if it is directly in the user's state folder under a name that a drill gave it, is
 ours and not a link, and holds an event log that begins with a header; it is removed only when nothing but a drill's own
 files is in it, and no drill is writing there. Never: following a link, removing a file that it does not know.
@@ -86,14 +86,14 @@ def found() -> list[Folder]:
         paths = sorted(place.iterdir()) if place is not None else []
     except OSError:
         return []
-    return [one for path in paths if (one := _look(path)) is not None]
+    return [one for path in paths if (one := _read(path)) is not None]
 
 
-def named(word: str) -> Folder | None:
+def named(name: str) -> Folder | None:
     """The folder of this name, or of the only one that begins so."""
     there = found()
-    exact = [one for one in there if one.path.name == word]
-    begun = exact or [one for one in there if word and one.path.name.startswith(word)]
+    exact = [one for one in there if one.path.name == name]
+    begun = exact or [one for one in there if name and one.path.name.startswith(name)]
     return begun[0] if len(begun) == 1 else None
 
 
@@ -120,7 +120,7 @@ def remove(folder: Folder) -> None:
         ) from error
 
 
-def _look(path: Path) -> Folder | None:
+def _read(path: Path) -> Folder | None:
     """What the folder is; ``None`` when it is not a drill's."""
     name = NAME.fullmatch(path.name)
     if name is None:

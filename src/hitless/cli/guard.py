@@ -1,7 +1,7 @@
 """``hitless guard``: run the guard, show its state, remove its standby.
 
 A daemon: argparse, and nothing imported that it does not need. Exit codes as everywhere (``hitless --help``):
-``status`` ends with 0 while pods are protected, 1 while they are not, 2 when that cannot be told.
+``status`` ends with 0 while pods are protected, 1 while they are not, 2 when that is not known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hitless.errors import HitlessError, InputError, MissingError
 from hitless.model import reading
 from hitless.model.families import Family, Network
 
-__all__ = ["main", "words"]
+__all__ = ["completions", "main"]
 
 _RUN = Path("/run/hitless-guard")
 _JOURNAL = "/var/log/hitless/guard.jsonl"
@@ -52,17 +52,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from hitless.cli.error_messages import of_argparse
 
-        known = [word for action in self._actions for word in action.option_strings]
+        known = [option for action in self._actions for option in action.option_strings]
         self.exit(Exit.ERROR, f"hitless: {of_argparse('guard', message, known)}\n")
 
     def refuse_unknown(self, argv: Sequence[str]) -> None:
         """Name the unknown option; argparse would first report its value."""
-        known = [word for action in self._actions for word in action.option_strings]
-        for word in argv:
-            if word == "--":
+        known = [option for action in self._actions for option in action.option_strings]
+        for token in argv:
+            if token == "--":
                 break
-            if word.startswith("--") and not any(one.startswith(word.partition("=")[0]) for one in known):
-                self.error(f"unrecognized arguments: {word}")
+            if token.startswith("--") and not any(one.startswith(token.partition("=")[0]) for one in known):
+                self.error(f"unrecognized arguments: {token}")
 
 
 def _parser() -> _Parser:
@@ -92,14 +92,15 @@ def _parser() -> _Parser:
 
 
 def _commands() -> str:
-    return "; ".join(f"{name}: {words}" for name, words in _COMMANDS.items()) + " (default: run)"
+    return "; ".join(f"{name}: {help}" for name, help in _COMMANDS.items()) + " (default: run)"
 
 
-def words() -> tuple[list[str], list[str], list[str]]:
+def completions() -> tuple[list[str], list[str], list[str]]:
     """The commands, the options that take a value, and those that take none: for a shell's completion."""
     actions = [one for one in _parser()._actions if one.option_strings]
     names = {one.option_strings[-1]: one.nargs == 0 for one in actions}
-    return list(_COMMANDS), [word for word, bare in names.items() if not bare], [w for w, bare in names.items() if bare]
+    switches = [name for name, is_switch in names.items() if is_switch]
+    return list(_COMMANDS), [name for name in names if name not in switches], switches
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,8 +136,8 @@ def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(reading.network(text, where="--network") for text in texts)
 
 
-def _families(word: str) -> tuple[Family, ...]:
-    return (Family.IPV4, Family.IPV6) if word == "dual" else (Family(word),)
+def _families(name: str) -> tuple[Family, ...]:
+    return (Family.IPV4, Family.IPV6) if name == "dual" else (Family(name),)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -211,7 +212,7 @@ def _remove(options: argparse.Namespace) -> int:
         tables.close()
     with contextlib.suppress(OSError):  # what a guard that failed left behind
         (options.run_dir / "state.json").unlink(missing_ok=True)
-    words = [f"stopped the guard (pid {stopped})"] if stopped else []
-    words.append(f"removed the standby for {', '.join(gone)}" if gone else "there was no standby")
-    sys.stdout.write("; ".join(words) + "\n")
+    parts = [f"stopped the guard (pid {stopped})"] if stopped else []
+    parts.append(f"removed the standby for {', '.join(gone)}" if gone else "there was no standby")
+    sys.stdout.write("; ".join(parts) + "\n")
     return Exit.PASS

@@ -1,7 +1,7 @@
 """``hitless lab``: a small cluster in network namespaces. up, exec, status, down.
 
-Promise: ``up`` makes a whole lab or nothing, and says what is missing; what was made stays until ``down``, whether or
-not anybody read what ``up`` said of it; ``exec`` becomes the command (same standard streams and exit code); ``down``
+Promise: ``up`` makes a whole lab or nothing, and says what is missing; what was made stays until ``down``, also
+if the output of ``up`` was lost; ``exec`` becomes the command (same standard streams and exit code); ``down``
 removes everything, also after a crash. Labs side by side have names.
 """
 
@@ -36,8 +36,8 @@ from hitless.model.families import Backend
 __all__ = ["command"]
 
 _AGENTS_WITHIN = 60.0  # seconds for an agent to become ready with 5,000 Services on two slow cores
-_SILENT = 2.0  # seconds that nobody wonders about
-_LOOK = (
+_SILENT = 2.0  # seconds without a message
+_REMEDY = (
     "the lab was taken down again. To look why: hitless lab up without an agent, then start it by hand with "
     "hitless lab exec node0 -- …"
 )
@@ -128,7 +128,7 @@ def up(
         state = _build(Store(), check_name(name), plan, ordered)
     try:
         _present(state, time.monotonic() - begin, as_json)
-    except OSError:  # nobody reads on, or the disk is full: the words are lost, and not the lab
+    except OSError:  # the reader is gone, or the disk is full: the output is lost, and not the lab
         with contextlib.suppress(OSError):
             click.echo(f"{_title(name)} is up nevertheless; to remove it: hitless lab down{_option(name)}", err=True)
         raise
@@ -216,19 +216,19 @@ def _check(plan: LabPlan, as_json: bool) -> int:
 
 
 def _wait_for_agents(keep: KeeperHandle, nodes: int) -> None:
-    """Until all are ready; raises ``MissingError`` with their words when one is not, or not in time."""
-    begin, told_so = time.monotonic(), False
+    """Until all are ready; raises ``MissingError`` with their messages when one is not, or not in time."""
+    begin, reported = time.monotonic(), False
     while (waited := time.monotonic() - begin) < _AGENTS_WITHIN:
-        said = supervision.read_status(keep)
-        if len(said) == nodes and all(each["ready"] for each in said.values()):
+        statuses = supervision.read_status(keep)
+        if len(statuses) == nodes and all(each["ready"] for each in statuses.values()):
             return
-        if failed := [f"{node}: {each['detail']}" for node, each in said.items() if each["step"] == "failed"]:
-            raise MissingError("; ".join(failed), remedy=_LOOK)
-        if waited > _SILENT and not told_so:
-            told_so = True
+        if failed := [f"{node}: {each['detail']}" for node, each in statuses.items() if each["step"] == "failed"]:
+            raise MissingError("; ".join(failed), remedy=_REMEDY)
+        if waited > _SILENT and not reported:
+            reported = True
             click.echo("the lab is built; waiting for the agent to become ready …", err=True)
         time.sleep(0.05)
-    raise MissingError(f"the agent is not ready after {_AGENTS_WITHIN:g} s", remedy=_LOOK)
+    raise MissingError(f"the agent is not ready after {_AGENTS_WITHIN:g} s", remedy=_REMEDY)
 
 
 def _title(name: str) -> str:
@@ -245,10 +245,10 @@ def _title(name: str) -> str:
 )
 @_name
 @click.argument("place")
-@click.argument("words", metavar="COMMAND…", nargs=-1, type=click.UNPROCESSED, required=True)
-def exec_(name: str, place: str, words: Sequence[str]) -> int:
+@click.argument("argv", metavar="COMMAND…", nargs=-1, type=click.UNPROCESSED, required=True)
+def exec_(name: str, place: str, argv: Sequence[str]) -> int:
     # click passes "--" on, and the program that enters the place would take it for its own
-    line = list(words[1:] if words[0] == "--" else words)
+    line = list(argv[1:] if argv[0] == "--" else argv)
     if not line:
         raise InputError("names no command", where="lab exec", expected=f"lab exec {place} -- PROGRAM ARGS…")
     state = Store().read(name)
@@ -295,9 +295,9 @@ def status(name: str, as_json: bool) -> int:
             f"{plan.backend}, {plan.services} Services{f', {plan.overlay}' if plan.overlay else ''}"
         )
         for node, each in (supervision.read_status(state.keep) if state.alive else {}).items():
-            word = "ready" if each["ready"] else each["step"]
-            told = f"{each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)"
-            click.echo(f"  {node}: {told}{_stand_in(str(each['agent']))}")
+            step = "ready" if each["ready"] else each["step"]
+            line = f"{each['agent']} {step}, process {each['pid']}, {each['restarts']} restart(s)"
+            click.echo(f"  {node}: {line}{_stand_in(str(each['agent']))}")
     return Exit.PASS
 
 
@@ -339,10 +339,10 @@ def down(ctx: click.Context, name: str, every: bool, force: bool, dry_run: bool)
 
 
 def _in_use(store: Store, name: str) -> str:
-    """Who is at work in a lab, besides what it runs itself; empty where nobody is."""
+    """What runs in a lab besides its own processes, empty where nothing does."""
     try:
         state = store.read(name)
-    except InputError:  # damaged: nobody can use it
+    except InputError:  # damaged: it cannot be used
         return ""
     if not state.alive:
         return ""
@@ -359,11 +359,11 @@ def _in_use(store: Store, name: str) -> str:
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def stand_in(words: Sequence[str]) -> int:
+@click.argument("argv", metavar="[WORDS]...", nargs=-1, type=click.UNPROCESSED)
+def stand_in(argv: Sequence[str]) -> int:
     from hitless.lab.standins.__main__ import main
 
     try:
-        return main(list(words))
-    except SystemExit as error:  # argparse has said what is wrong
+        return main(list(argv))
+    except SystemExit as error:  # argparse has printed what is wrong
         return Exit.ERROR if error.code else Exit.PASS

@@ -29,15 +29,15 @@ def draw(cluster: LabCluster) -> None:
     _place(far.name, (str(address) for addresses in far.addresses.values() for address in addresses))
 
 
-def _place(name: str, words: Iterable[str]) -> None:
+def _place(name: str, parts: Iterable[str]) -> None:
     """A line, broken between addresses on a terminal that is too narrow for it."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBROKEN
-    text = f"{name:<13} {' '.join(words)}"
+    text = f"{name:<13} {' '.join(parts)}"
     click.echo("\n".join(textwrap.wrap(text, width, subsequent_indent=" " * 14, break_on_hyphens=False)))
 
 
 def describe(state: LabState) -> dict[str, object]:
-    """What ``--json`` tells of a lab."""
+    """The object of ``--json`` for a lab."""
     summary: dict[str, object] = {
         "name": state.name,
         "alive": state.alive,

@@ -112,7 +112,7 @@ def command(
         if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE and not goes_with:
             raise InputError(f"cannot be used without {flag}", where=f"--{option.replace('_', '-')}", expected=flag)
     name = called(agent_name) if agent_name is not None else ""
-    way = RestartMethod(
+    method = RestartMethod(
         restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name
     )
     plan = DrillPlan(
@@ -127,11 +127,13 @@ def command(
         families=("ipv4", "ipv6") if family == "dual" else (family,),
     )
     where = named(pod, where="--pod") if pod is not None else HERE
-    target = NodeTarget(way, plan, node=socket.gethostname(), to=to, pod=where, networks=networks, profile=profile)
-    way.check()
+    target = NodeTarget(method, plan, node=socket.gethostname(), to=to, pod=where, networks=networks, profile=profile)
+    method.check()
     _permitted()
     permit = window_gate.permit(ctx, (socket.gethostname(),))
-    question = f"Restart {way.title} on this machine ({way.description}), {rounds} times? Pods may lose connections"
+    question = (
+        f"Restart {method.title} on this machine ({method.description}), {rounds} times? Pods may lose connections"
+    )
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(
@@ -143,7 +145,7 @@ def command(
             return Exit.PASS
     origin = here(typed(ctx), anonymous=anonymous)
     return run_and_show(
-        plan, target, judged=way.title, out=out, as_object=as_object, progress=shown, origin=origin, permit=permit
+        plan, target, judged=method.title, out=out, as_object=as_object, progress=shown, origin=origin, permit=permit
     )
 
 

@@ -1,7 +1,7 @@
 """Options that take numbers: the help shows the range, and other values are refused with the flag.
 
 Problem: a range that is found out by trial costs a drill, and click takes "nan" and "inf" for numbers. Promise: every
-numeric option of the command line is made by ``number``; its range stands in ``--help`` and in the refusal, from one
+numeric option of the command line is made by ``number``; its range is shown in ``--help`` and in the error, from one
 place (where the value is used has the same bounds: ``LIMITS`` of the plans).
 """
 
@@ -32,7 +32,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument fr
     def __init__(self, least: float, most: float = math.inf) -> None:
         self.kind: type[int] | type[float] = int if isinstance(least, int) else float
         self.least, self.most = least, most
-        self.words = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+        self.range = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Raises ``InputError`` with the option's name."""
@@ -43,9 +43,9 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument fr
             found = self.kind(value)
         except ValueError as error:
             what = "whole number" if self.kind is int else "number"
-            raise InputError(f"{shown(value)} is not a {what}", where=flag, expected=self.words) from error
+            raise InputError(f"{shown(value)} is not a {what}", where=flag, expected=self.range) from error
         if not self.least <= found <= self.most or found == math.inf:
-            raise InputError(f"{value} is out of range", where=flag, expected=self.words)
+            raise InputError(f"{value} is out of range", where=flag, expected=self.range)
         return found
 
 
@@ -58,7 +58,7 @@ def number(
     metavar: str = "",
     name: str = "",
 ) -> Callable[[_F], _F]:
-    """An option that takes a number. ``unset``: what stands in the help where there is no ``default``;
+    """An option that takes a number. ``unset``: what the help shows where there is no ``default``;
     ``name``: of the function's parameter, where it is not the option's."""
     type_ = Number(*limits)
     shown = f"{default:g}" if default is not None else unset
@@ -68,5 +68,5 @@ def number(
         type=type_,
         default=default,
         metavar=metavar or ("N" if type_.kind is int else "SECONDS"),
-        help=f"{help}  [{type_.words}{'; default: ' if shown else ''}{shown}]",
+        help=f"{help}  [{type_.range}{'; default: ' if shown else ''}{shown}]",
     )

@@ -80,8 +80,8 @@ def write(path: Path, text: str) -> None:
         else:
             files.replace(path, data, mode=None)
     except OSError as error:
-        nobody = error.errno == errno.ENXIO
-        why = "it is a FIFO without a reader, or a socket" if nobody else error.strerror
+        unread = error.errno == errno.ENXIO
+        why = "it is a FIFO without a reader, or a socket" if unread else error.strerror
         raise MissingError(f"cannot write {path}: {why}", remedy=remedy(error)) from error
 
 

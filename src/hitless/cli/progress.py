@@ -1,4 +1,4 @@
-"""``--progress live|lines|none``: what a drill shows on standard error while it runs; ``--quiet`` is the older word."""
+"""``--progress live|lines|none``: what a drill shows on standard error while it runs; ``--quiet`` is older."""
 
 from __future__ import annotations
 

@@ -31,17 +31,17 @@ EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE
 """The exit code of a verdict."""
 
 
-def show(told: RecordedDrill, verdict: Verdict, *, err: bool = False) -> None:
-    """Print the report for people on standard output (or standard error), as wide as it is."""
+def show(recorded: RecordedDrill, verdict: Verdict, *, err: bool = False) -> None:
+    """Print the report as text on standard output (or standard error), as wide as it is."""
     from rich.console import Console
 
     from hitless.evidence.reports import terminal
 
     console = Console(highlight=False, emoji=False, markup=False, stderr=err)
     if console.is_terminal:
-        console.print(terminal.render(told, verdict, width=console.width))
+        console.print(terminal.render(recorded, verdict, width=console.width))
     else:  # a pipe or a file: as wide as the table needs, without colours and without blanks at the ends
-        click.echo(terminal.text(told, verdict, width=max(console.width, 120)), nl=False, err=err)
+        click.echo(terminal.text(recorded, verdict, width=max(console.width, 120)), nl=False, err=err)
 
 
 @click.command(
@@ -71,17 +71,17 @@ def command(log: Path | None, form: str | None, out: Path | None, anonymous: boo
     path = _place(log)
     recorded = read(path)
     mask = Mask(names_of(recorded.events) if anonymous else None)
-    told = grouped((mask.event(event) for event in recorded.events), sha256=recorded.sha256)
-    verdict = judge(told, path=path.name if told.header and told.header.anonymous else str(path))
+    drill = grouped((mask.event(event) for event in recorded.events), sha256=recorded.sha256)
+    verdict = judge(drill, path=path.name if drill.header and drill.header.anonymous else str(path))
     if recorded.torn:
         click.echo(f"hitless: {path}: the last line is cut in the middle; made from what is whole", err=True)
     if out is not None:
-        write(out, render(form, told, verdict))
+        write(out, render(form, drill, verdict))
         click.echo(f"{verdict.verdict}: {out}", err=True)
     elif form == "terminal":
-        show(told, verdict)
+        show(drill, verdict)
     else:
-        click.echo(render(form, told, verdict), nl=False)
+        click.echo(render(form, drill, verdict), nl=False)
     return EXITS[verdict.verdict]
 
 

@@ -3,7 +3,7 @@
 Problem: scripts, hooks and cron jobs fail in the second in which an agent restarts, and a loop around them hides real
 errors. Promise: every attempt is a new process, so a new connection from a new source port; for programs whose exit
 codes are known, only those of a gap are repeated; the exit code is the command's own. ``hitless.retry`` is the same for
-Python code; this command uses its waits and its words.
+Python code; this command uses its waits and its terms.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ _EXAMPLES = {
     "psql and others that are known; any for other programs]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing about attempts.")
-@click.argument("words", nargs=-1, metavar="-- COMMAND [ARGUMENT…]", type=click.UNPROCESSED)
+@click.argument("argv", nargs=-1, metavar="-- COMMAND [ARGUMENT…]", type=click.UNPROCESSED)
 def command(
-    deadline: float, attempts: int | None, wait_max: float, codes: str | None, quiet: bool, words: tuple[str, ...]
+    deadline: float, attempts: int | None, wait_max: float, codes: str | None, quiet: bool, argv: tuple[str, ...]
 ) -> int:
     """Run a command, and again while a gap of the network keeps it from connecting.
 
@@ -83,16 +83,16 @@ def command(
     dead. Give the command a short time to connect (curl --connect-timeout 2): what hangs is not ended before the
     deadline. Its input is read from its beginning again where it is a file.
     """
-    if not words:
+    if not argv:
         raise InputError("there is no command", where="hitless retry", expected="hitless retry -- COMMAND [ARGUMENT…]")
-    chosen = _codes(codes, words)
-    return _Attempts(words, chosen, deadline, attempts, wait_max, quiet=quiet).run()
+    chosen = _codes(codes, argv)
+    return _Attempts(argv, chosen, deadline, attempts, wait_max, quiet=quiet).run()
 
 
-def _codes(text: str | None, words: Sequence[str]) -> frozenset[int] | None:
+def _codes(text: str | None, argv: Sequence[str]) -> frozenset[int] | None:
     """The exit codes to try again; ``None`` for any."""
     if text is None:
-        return GAP_CODES.get(PurePath(words[0]).name)
+        return GAP_CODES.get(PurePath(argv[0]).name)
     if text == "any":
         return None
     where = "--on"
@@ -109,7 +109,7 @@ class _Attempts:
 
     def __init__(
         self,
-        words: Sequence[str],
+        argv: Sequence[str],
         codes: frozenset[int] | None,
         deadline: float,
         most: int | None,
@@ -117,7 +117,7 @@ class _Attempts:
         *,
         quiet: bool,
     ) -> None:
-        self._words, self._codes, self._most, self._wait_max, self._quiet = words, codes, most, wait_max, quiet
+        self._argv, self._codes, self._most, self._wait_max, self._quiet = argv, codes, most, wait_max, quiet
         self._begin = time.monotonic()
         self._deadline = self._begin + deadline
         self._length = deadline
@@ -156,7 +156,7 @@ class _Attempts:
     def _attempt(self) -> tuple[int, bool]:
         """The exit code, and whether the deadline ended it."""
         try:
-            self._process = processes.start(self._words, stdin=None, stdout=None, stderr=None, untouched=True)
+            self._process = processes.start(self._argv, stdin=None, stdout=None, stderr=None, untouched=True)
         except (MissingError, ProgramError) as error:
             absent = isinstance(error, MissingError) or isinstance(error.__cause__, FileNotFoundError)
             click.echo(f"hitless retry: {clean(str(error))}", err=True)
@@ -175,7 +175,7 @@ class _Attempts:
         return (code if code >= 0 else 128 - code), limited
 
     def _over(self, code: int, number: int, *, limited: bool) -> str | None:
-        """Why there is no further attempt, empty where nothing needs to be said; ``None``: try again."""
+        """Why there is no further attempt, empty where no message is needed; ``None``: try again."""
         if code == 0 or code in _NEVER:
             return ""
         if self._signal is not None:
@@ -194,7 +194,7 @@ class _Attempts:
         return f"--deadline {self._length:g}"
 
     def _named(self, code: int) -> str:
-        return f"{clean(shlex.quote(self._words[0]))} ended with {code}"
+        return f"{clean(shlex.quote(self._argv[0]))} ended with {code}"
 
     def _say(self, text: str) -> None:
         if not self._quiet:
@@ -214,7 +214,7 @@ class _Attempts:
 
 
 def _place_of_input() -> int | None:
-    """Where standard input stands, when it is a file that can be read again."""
+    """The offset of standard input, when it is a file that can be read again."""
     try:
         return os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(0).st_mode) else None
     except OSError:

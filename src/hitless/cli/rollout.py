@@ -2,7 +2,7 @@
 cluster.
 
 Exit codes: 0 every node was restarted and nothing was lost, 1 something was lost (it stopped there), 2 it stopped, or
-it cannot be told, 3 error: nothing was begun.
+the cost is not known, 3 error: nothing was begun.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def _start(
 
         from hitless.operations.rollout import preconditions
 
-        told = choices
+        completed = choices
         if not given["family"] and not any("ipv4" in node.internal_ips for node in survey.nodes):
-            told = msgspec.structs.replace(choices, family="ipv6")
-        new, _seen = await preconditions.new(api, survey, change(survey), told)
+            completed = msgspec.structs.replace(choices, family="ipv6")
+        new, _seen = await preconditions.new(api, survey, change(survey), completed)
         return new
 
     return rollout_work.carry_out(rollout_work.Request(ctx, given, state))
@@ -143,8 +143,8 @@ def _document(file: Path) -> Any:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        words = " ".join(str(error).split())[:300]
-        raise InputError(f"is not YAML: {words}", where=str(file), expected="a patch of the pod template") from error
+        problem = " ".join(str(error).split())[:300]
+        raise InputError(f"is not YAML: {problem}", where=str(file), expected="a patch of the pod template") from error
 
 
 _GOES_ON = {
@@ -158,7 +158,7 @@ def _going_on(ctx: click.Context, given: dict[str, Any], take_over: bool, *, und
     async def state(api: Api, survey: Survey, found: StoredRollout | None) -> Rollout:
         from hitless.operations.rollout import node_order, observation, preconditions
 
-        assert found is not None, "looked for before"
+        assert found is not None, "checked before"
         if undo:
             return await preconditions.undone(api, found.state)
         if found.state.phase == "ended":

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["give_up"]
 
 
-def give_up(way: ClusterAccess, *, take_over: bool, yes: bool) -> Rollout | None:
+def give_up(access: ClusterAccess, *, take_over: bool, yes: bool) -> Rollout | None:
     """The state after it; None when the answer was no."""
-    found, life, why = asyncio.run(_look(way, take_over=take_over))
+    found, life, why = asyncio.run(_find(access, take_over=take_over))
     if found.state.phase == "ended":
         raise InputError("the rollout has ended already", where="rollout end", expected="one that stopped")
     if life != "dead":
@@ -31,14 +31,14 @@ def give_up(way: ClusterAccess, *, take_over: bool, yes: bool) -> Rollout | None
         )
     if not _agreed(found.state, yes=yes):
         return None
-    return asyncio.run(_end(way, found))
+    return asyncio.run(_end(access, found))
 
 
-async def _look(way: ClusterAccess, *, take_over: bool) -> tuple[StoredRollout, str, str]:
+async def _find(access: ClusterAccess, *, take_over: bool) -> tuple[StoredRollout, str, str]:
     from hitless.kube.api import Patience, connect
     from hitless.operations.rollout import record
 
-    async with connect(way.kubeconfig, way.context, patience=Patience(total=20.0)) as api:
+    async with connect(access.kubeconfig, access.context, patience=Patience(total=20.0)) as api:
         found = record.found_or_missing(await record.read_record(api))
         life, why = ("dead", "") if take_over else await record.life(api, found, tell=rollout_view.warn)
         return found, life, why
@@ -67,7 +67,7 @@ def _agreed(state: Rollout, *, yes: bool) -> bool:
     return agreed
 
 
-async def _end(way: ClusterAccess, found: StoredRollout) -> Rollout:
+async def _end(access: ClusterAccess, found: StoredRollout) -> Rollout:
     import msgspec
 
     from hitless.cluster.pods import sweep
@@ -75,7 +75,7 @@ async def _end(way: ClusterAccess, found: StoredRollout) -> Rollout:
     from hitless.operations.rollout import daemonset, record
     from hitless.operations.rollout.ports import now
 
-    async with connect(way.kubeconfig, way.context, answered=True) as api:
+    async with connect(access.kubeconfig, access.context, answered=True) as api:
         mine = record.RolloutRecord(api)
         await mine.claim(found)
         state = found.state

@@ -50,8 +50,8 @@ class RolloutFolder:
     @property
     def headline(self) -> str:
         """One line about it; empty where there is no report."""
-        word = self.verdict or self.report.get("state")
-        return f"{word}: {self.report.get('change')} of {self.report.get('agent')}" if word else ""
+        outcome = self.verdict or self.report.get("state")
+        return f"{outcome}: {self.report.get('change')} of {self.report.get('agent')}" if outcome else ""
 
 
 def _home() -> Path | None:

@@ -2,7 +2,7 @@
 
 Promise: the plan is one YAML stream that kubectl can read, of every object and right, with the steps and calls as its
 comments (or one JSON object); the result is a table of nodes, why it stopped and what to type next; every text of
-strangers is cleaned. Nothing is asked of the cluster here.
+strangers is cleaned. Nothing is read from the cluster here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hitless.cli import window_gate
 from hitless.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from hitless.cli.rollout_looks import Looked
+    from hitless.cli.rollout_findings import RolloutFindings
     from hitless.operations.rollout.record import StoredRollout
     from hitless.operations.rollout.rights import Rehearsal
     from hitless.operations.rollout.values import NodeTurn, Rollout
@@ -52,23 +52,23 @@ def under_way(found: StoredRollout) -> str:
     )
 
 
-def question(looked: Looked, place: str) -> str:
+def question(findings: RolloutFindings, place: str) -> str:
     """The question before it begins."""
     from hitless.operations.rollout.node_order import steps
 
-    state = looked.state
+    state = findings.state
     nodes = [one.node for step in steps(state.turns, state.choices.width) for one in step]
     verb = "Put the former revision of" if state.direction == "undo" else "Roll out"
     what = f"{state.agent} back" if state.direction == "undo" else f"{state.change.description} of {state.agent}"
-    guard = "no guard is installed" if looked.guarded is None else f"a guard is ready on {_guarded(looked, nodes)}"
+    guard = "no guard is installed" if findings.guarded is None else f"a guard is ready on {_guarded(findings, nodes)}"
     return (
         f"{verb} {what} on {len(nodes)} node{'' if len(nodes) == 1 else 's'} ({_some(nodes)}) of {place}? {guard}; "
         "it stops at the first loss"
     )
 
 
-def _guarded(looked: Looked, nodes: Sequence[str]) -> str:
-    ready = [node for node in nodes if looked.guarded and node in looked.guarded]
+def _guarded(findings: RolloutFindings, nodes: Sequence[str]) -> str:
+    ready = [node for node in nodes if findings.guarded and node in findings.guarded]
     return "all of them" if len(ready) == len(nodes) else f"{len(ready)} of them"
 
 
@@ -76,21 +76,21 @@ def _some(nodes: Sequence[str]) -> str:
     return clean(", ".join(nodes[:5]) + (", …" if len(nodes) > 5 else ""))
 
 
-def plan(looked: Looked, *, as_object: bool) -> str:
+def plan(findings: RolloutFindings, *, as_object: bool) -> str:
     """The whole of it: steps, calls, objects, rights."""
     from hitless.operations.rollout import probe_plan, rights
     from hitless.operations.rollout.node_order import steps
 
-    state = looked.state
-    nodes = [looked.seen.nodes[one.node] for one in state.turns if one.node in looked.seen.nodes]
-    told = rights.rehearse(
+    state = findings.state
+    nodes = [findings.seen.nodes[one.node] for one in state.turns if one.node in findings.seen.nodes]
+    rehearsal = rights.rehearse(
         state,
-        probe_plan.pods(state.choices, looked.survey, state.identity),
-        looked.survey,
+        probe_plan.pods(state.choices, findings.survey, state.identity),
+        findings.survey,
         nodes,
         own_far_end=probe_plan.own_far_end(state.choices),
-        makes_namespace=looked.missing,
-        guards=looked.guards,
+        makes_namespace=findings.missing,
+        guards=findings.guards,
         windows=window_gate.configmap(),
     )
     order = steps(state.turns, state.choices.width)
@@ -102,27 +102,27 @@ def plan(looked: Looked, *, as_object: bool) -> str:
                 "change": state.change.description,
                 "direction": state.direction,
                 "patch": state.change.patch,
-                "steps": [[_planned(looked, one) for one in step] for step in order],
+                "steps": [[_planned(findings, one) for one in step] for step in order],
                 "left_out": [_described(one) for one in state.turns if one.course == "skipped"],
-                "against": looked.against,
-                "calls": list(told.calls),
-                "objects": list(told.objects),
-                "rights": list(told.rights),
+                "against": findings.against,
+                "calls": list(rehearsal.calls),
+                "objects": list(rehearsal.objects),
+                "rights": list(rehearsal.rights),
             },
             indent=2,
         )
-    return _stream(looked, order, told)
+    return _stream(findings, order, rehearsal)
 
 
-def _stream(looked: Looked, order: Sequence[Sequence[NodeTurn]], told: Rehearsal) -> str:
+def _stream(findings: RolloutFindings, order: Sequence[Sequence[NodeTurn]], rehearsal: Rehearsal) -> str:
     import yaml
 
-    state, choices = looked.state, looked.state.choices
+    state, choices = findings.state, findings.state.choices
     count = sum(map(len, order))
     back = "back to the former revision, " if state.direction == "undo" else ""
     change = state.change.description
     lines = [f"{state.agent}: {back}{change}, {count} nodes in {len(order)} steps, width {choices.width}"]
-    lines += [f"not now: {one}" for one in looked.against]
+    lines += [f"not now: {one}" for one in findings.against]
     prepares = state.replaces and state.phase == "preparing"
     if prepares and state.direction == "forward":
         lines.append("First: updateStrategy OnDelete and this change of the pod template, in one write:")
@@ -130,7 +130,7 @@ def _stream(looked: Looked, order: Sequence[Sequence[NodeTurn]], told: Rehearsal
     elif prepares:
         lines.append(f"First: updateStrategy OnDelete and the template of revision {state.before}, in one write")
     for number, step in enumerate(order, 1):
-        lines.append(f"step {number}: {', '.join(_in_words(looked, one) for one in step)}")
+        lines.append(f"step {number}: {', '.join(_described_node(findings, one) for one in step)}")
     lines.append(
         f"Each step: probe {choices.probe:g} s, write the pods' uids down, delete these pods, wait until others are "
         f"ready (up to {choices.patience:g} s), probe {choices.bake:g} s more; stop at the first loss"
@@ -138,29 +138,29 @@ def _stream(looked: Looked, order: Sequence[Sequence[NodeTurn]], told: Rehearsal
     lines += [f"left out: {one.node}: {one.reason}" for one in state.turns if one.course == "skipped"]
     if state.replaces:
         lines.append(f"Last: updateStrategy {(state.strategy or {}).get('type', '')} as it was")
-    lines += ["Calls:", *(f"  {call}" for call in told.calls)]
+    lines += ["Calls:", *(f"  {call}" for call in rehearsal.calls)]
     text = [f"# {clean(line)}" for line in lines]
     rights = "The rights that it needs"
-    if looked.missing:
+    if findings.missing:
         rights += f"; where {choices.namespace} is not there yet: make it first, the account and a Role live in it"
-    for title, documents in (("Objects that are made", told.objects), (rights, told.rights)):
+    for title, documents in (("Objects that are made", rehearsal.objects), (rights, rehearsal.rights)):
         text.append(f"# {title}:")
         text.append(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
     return "\n".join(text)
 
 
-def _planned(looked: Looked, turn: NodeTurn) -> dict[str, Any]:
-    node = looked.seen.nodes.get(turn.node)
+def _planned(findings: RolloutFindings, turn: NodeTurn) -> dict[str, Any]:
+    node = findings.seen.nodes.get(turn.node)
     return {
         "node": turn.node,
         "zone": turn.zone,
-        "guard": None if looked.guarded is None else turn.node in looked.guarded,
+        "guard": None if findings.guarded is None else turn.node in findings.guarded,
         "cordoned": bool(node is not None and node.spec.unschedulable),
     }
 
 
-def _in_words(looked: Looked, turn: NodeTurn) -> str:
-    planned = _planned(looked, turn)
+def _described_node(findings: RolloutFindings, turn: NodeTurn) -> str:
+    planned = _planned(findings, turn)
     notes = [f"zone {turn.zone}"] if turn.zone else []
     notes += ["guard ready"] if planned["guard"] else ["no guard"]
     notes += ["cordoned"] if planned["cordoned"] else []
@@ -209,11 +209,11 @@ def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = 
     """Print the result; returns the exit code."""
     from hitless.operations.rollout.values import UNTOUCHED, verdict
 
-    word = verdict(state.turns)
+    result = verdict(state.turns)
     ended = state.phase == "ended"
     touched = [one for one in state.turns if one.course not in UNTOUCHED]
-    code = Exit.FAIL if word == "fail" else Exit.INCONCLUSIVE
-    if ended and (word == "pass" or not touched):
+    code = Exit.FAIL if result == "fail" else Exit.INCONCLUSIVE
+    if ended and (result == "pass" or not touched):
         code = Exit.PASS
     if as_object:
         click.echo(json.dumps(described(state, folder), indent=2))
@@ -221,7 +221,7 @@ def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = 
     _table(state)
     done = sum(one.course == "done" for one in state.turns)
     back = "undo of " if state.direction == "undo" else ""
-    head = f"{word.upper()}: " if touched and (ended or word == "fail") else ""
+    head = f"{result.upper()}: " if touched and (ended or result == "fail") else ""
     course = "ended" if ended else f"driven by {clean(driver or state.driver)}" if state.driver else "stopped"
     change = clean(state.change.description)
     click.echo(f"\n{head}{back}{change} of {state.agent}: {done} of {len(state.turns)} nodes, {course}")
@@ -240,8 +240,8 @@ def _table(state: Rollout) -> None:
     width = max((len(one.node) for one in state.turns), default=4)
     zone = max((len(one.zone) for one in state.turns), default=0)
     for one in state.turns:
-        word = one.verdict or one.course
+        outcome = one.verdict or one.course
         figures = f"{one.lost:,} of {one.attempted:,} lost" if one.attempted else ""
-        words = "; ".join(filter(None, [figures, clean(one.reason, _LONGEST)]))
+        details = "; ".join(filter(None, [figures, clean(one.reason, _LONGEST)]))
         place = f"  {clean(one.zone):{zone}}" if zone else ""
-        click.echo(f"{clean(one.node):{width}}{place}  {word:12}  {words}".rstrip())
+        click.echo(f"{clean(one.node):{width}}{place}  {outcome:12}  {details}".rstrip())

@@ -26,7 +26,7 @@ from hitless.cli.drill_cluster import place_of, waited_for
 from hitless.cli.drill_session import interruptible, reports
 from hitless.cli.exits import Exit
 from hitless.cli.rollout_choices import ClusterAccess
-from hitless.cli.rollout_looks import Looked
+from hitless.cli.rollout_findings import RolloutFindings
 from hitless.cli.rollout_metrics import MetricsExport
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "carry_out"]
 
-_LOOKS = 20.0
+_PATIENCE = 20.0
 """Seconds of retries before anything is done, when the server does not respond."""
 
 
 @dataclass
 class Request:
-    """A command that restarts something. ``state`` makes what is written down first, of what is there; ``resumes``:
-    it goes on with what is written down, whoever drives it now, as far as ``take_over`` allows."""
+    """A command that restarts something. ``state`` makes the state that is recorded first; ``resumes``: it continues
+    the recorded rollout, also that of another driver where ``take_over`` allows it."""
 
     ctx: click.Context
     given: dict[str, Any]
@@ -55,7 +55,7 @@ class Request:
     take_over: bool = False
 
     @property
-    def way(self) -> ClusterAccess:
+    def access(self) -> ClusterAccess:
         """Which cluster is meant."""
         return ClusterAccess(self.given["kubeconfig"], self.given["context"])
 
@@ -70,24 +70,24 @@ def carry_out(asked: Request) -> int:
     if given["plan"] and given["yes"]:
         raise InputError("contradicts --plan, which asks for nothing", where="--yes", expected="one of the two")
     check_gateway(given["push_metrics"])
-    way = read(given["kubeconfig"], given["context"])
-    asked.given["context"] = way.context  # the one that is current now is meant, whichever is after the question
-    windows = window_gate.asked(asked.ctx, way=asked.way)
-    looked = asyncio.run(waited_for(_look(asked), place_of(way)))
-    looked.windows = windows
-    _check_windows(looked, plan=given["plan"])
+    connection = read(given["kubeconfig"], given["context"])
+    asked.given["context"] = connection.context  # a change of the current context meanwhile has no effect
+    windows = window_gate.asked(asked.ctx, cluster=asked.access)
+    findings = asyncio.run(waited_for(_find(asked), place_of(connection)))
+    findings.windows = windows
+    _check_windows(findings, plan=given["plan"])
     if given["plan"]:
-        click.echo(rollout_view.plan(looked, as_object=given["as_object"]))
+        click.echo(rollout_view.plan(findings, as_object=given["as_object"]))
         return Exit.PASS
-    if looked.against:
+    if findings.against:
         raise MissingError(
-            f"not now: {'; '.join(map(clean, looked.against))}", remedy="nothing was touched; wait, or fix that first"
+            f"not now: {'; '.join(map(clean, findings.against))}", remedy="nothing was touched; wait, or fix that first"
         )
-    if not _agreed(asked, looked, place_of(way)):
+    if not _agreed(asked, findings, place_of(connection)):
         return Exit.PASS
     folder = given["out"] if given["out"] is not None else rollout_folders.new()
     tell = rollout_view.teller(shown)
-    state = interruptible(_drive(asked, looked, folder, tell))
+    state = interruptible(_drive(asked, findings, folder, tell))
     from hitless.operations.rollout import metrics
 
     page = metrics.render(state, dt.datetime.now(dt.UTC))
@@ -96,7 +96,7 @@ def carry_out(asked: Request) -> int:
     return rollout_view.show(state, folder, as_object=given["as_object"])
 
 
-async def _look(asked: Request) -> Looked:
+async def _find(asked: Request) -> RolloutFindings:
     from hitless.cluster import other_drills
     from hitless.kube.api import Patience, connect
     from hitless.kube.objects import NAMESPACES
@@ -105,7 +105,7 @@ async def _look(asked: Request) -> Looked:
     from hitless.restarts.methods import ApiMethod
     from hitless.survey.cni import look
 
-    async with connect(asked.way.kubeconfig, asked.way.context, patience=Patience(total=_LOOKS)) as api:
+    async with connect(asked.access.kubeconfig, asked.access.context, patience=Patience(total=_PATIENCE)) as api:
         found = await record.read_record(api)
         if asked.resumes:
             found = record.found_or_missing(found)
@@ -115,23 +115,23 @@ async def _look(asked: Request) -> Looked:
         state = await asked.state(api, survey, found)
         probe_plan.check_far_end(state.choices, survey)
         seen = await observation.see(api, state.namespace, state.name)
-        looked = Looked(survey, found, state, seen, [])
+        findings = RolloutFindings(survey, found, state, seen, [])
         if asked.resumes and found is not None:
-            looked.against += await _driven(api, found, asked)
+            findings.against += await _driven(api, found, asked)
         else:
             other = found if found is not None and found.state.phase != "ended" else None
-            looked.against += [rollout_view.under_way(other)] if other is not None else []
+            findings.against += [rollout_view.under_way(other)] if other is not None else []
             known = other.state.identity if other is not None else ""
-            looked.against += await preconditions.against(api, state, survey, seen, known=known)
+            findings.against += await preconditions.against(api, state, survey, seen, known=known)
         sets = await guards.find(api)
-        looked.guards = tuple(sorted({one.metadata.namespace for one in sets}))
-        looked.guarded = await guards.guarded(api) if sets else None
+        findings.guards = tuple(sorted({one.metadata.namespace for one in sets}))
+        findings.guarded = await guards.guarded(api) if sets else None
         places = (state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)
-        nodes, own_far_end = looked.nodes, probe_plan.own_far_end(state.choices)
+        nodes, own_far_end = findings.nodes, probe_plan.own_far_end(state.choices)
         by_pods = await other_drills.by_pods(
             api, places, survey, nodes, ApiMethod.DELETE_POD, own_far_end=own_far_end, tell=rollout_view.warn
         )
-        looked.against += [text for (drill, _), text in by_pods.items() if drill not in state.drills]
+        findings.against += [text for (drill, _), text in by_pods.items() if drill not in state.drills]
         ignored = {*state.drills, *(drill for drill, _ in by_pods)}
         mine = other_drills.registration(
             state.choices.namespace,
@@ -141,15 +141,15 @@ async def _look(asked: Request) -> Looked:
             own_far_end=own_far_end,
             at_once=node_order.largest_step(state),
         )
-        alive, looked.dead = await other_drills.in_the_way(api, mine, tell=rollout_view.warn, ignored=ignored)
-        looked.against += alive.values()
+        alive, findings.dead = await other_drills.in_the_way(api, mine, tell=rollout_view.warn, ignored=ignored)
+        findings.against += alive.values()
         try:
             await api.get(NAMESPACES, state.choices.namespace)
         except ApiError as error:
             if error.status not in (403, 404):
                 raise
-            looked.missing = True
-        return looked
+            findings.missing = True
+        return findings
 
 
 async def _driven(api: Api, found: StoredRollout, asked: Request) -> list[str]:
@@ -164,8 +164,8 @@ async def _driven(api: Api, found: StoredRollout, asked: Request) -> list[str]:
     return [f"{found.driver} drives it ({why}): end it there, or take it over with --take-over"]
 
 
-def _check_windows(looked: Looked, *, plan: bool) -> None:
-    state, windows = looked.state, looked.windows
+def _check_windows(findings: RolloutFindings, *, plan: bool) -> None:
+    state, windows = findings.state, findings.windows
     if state.windows and windows is None:
         raise InputError(
             f"this rollout goes by the maintenance windows of {state.windows}",
@@ -175,15 +175,15 @@ def _check_windows(looked: Looked, *, plan: bool) -> None:
     if windows is not None and not windows.reason:
         from hitless.operations.rollout.node_order import next_step
 
-        step = [one.node for one in next_step(looked.state.turns, looked.state.choices.width)]
-        if step and (why := windows.gate(step, needs=windows.needs, labels=looked.labels).refusal()):
+        step = [one.node for one in next_step(findings.state.turns, findings.state.choices.width)]
+        if step and (why := windows.gate(step, needs=windows.needs, labels=findings.labels).refusal()):
             if windows.skips and not plan:
                 window_gate.skipped(why)
-            looked.against.append(f"{why} (hitless window wait waits for it; --force-window REASON goes over it)")
+            findings.against.append(f"{why} (hitless window wait waits for it; --force-window REASON goes over it)")
 
 
-def _agreed(asked: Request, looked: Looked, place: str) -> bool:
-    question = rollout_view.question(looked, place)
+def _agreed(asked: Request, findings: RolloutFindings, place: str) -> bool:
+    question = rollout_view.question(findings, place)
     if asked.given["yes"]:
         return True
     if not sys.stdin.isatty():
@@ -198,7 +198,7 @@ def _agreed(asked: Request, looked: Looked, place: str) -> bool:
     return agreed
 
 
-async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[str], None]) -> Rollout:
+async def _drive(asked: Request, findings: RolloutFindings, folder: Path, tell: Callable[[str], None]) -> Rollout:
     import msgspec
 
     from hitless.cluster.pods import sweep
@@ -211,7 +211,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
     from hitless.operations.rollout.record import RolloutRecord, StoredRollout
     from hitless.restarts.agents import AgentPods
 
-    state, windows = looked.state, looked.windows
+    state, windows = findings.state, findings.windows
     identity = secrets.token_hex(4)
     former = state.drills
     changes: dict[str, Any] = {"drill": identity}
@@ -221,23 +221,23 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             changes["forced"] = (*state.forced, f"{now()} {windows.reason}")
             tell(f"--force-window: {windows.reason}")
     state = msgspec.structs.replace(state, **changes)
-    async with connect(asked.way.kubeconfig, asked.way.context, answered=True) as api:
+    async with connect(asked.access.kubeconfig, asked.access.context, answered=True) as api:
         record = RolloutRecord(api)
-        if asked.resumes and looked.found is not None:
-            await record.claim(StoredRollout(state, looked.found.map))
+        if asked.resumes and findings.found is not None:
+            await record.claim(StoredRollout(state, findings.found.map))
         else:
-            await record.begin(state, looked.found)
+            await record.begin(state, findings.found)
         tell(f"written down in {rollout_view.WHERE}; logs in {folder}")
-        survey, choices = looked.survey, state.choices
+        survey, choices = findings.survey, state.choices
         pods = probe_plan.pods(choices, survey, identity)
         agent = AgentPods(api, survey.cni)
-        nodes, far, at_once = looked.nodes, probe_plan.own_far_end(choices), node_order.largest_step(state)
+        nodes, far, at_once = findings.nodes, probe_plan.own_far_end(choices), node_order.largest_step(state)
         steps = _Steps(folder)
 
         def permit(names: Sequence[str]) -> str:
             if windows is None or windows.reason:
                 return ""
-            return windows.gate(names, needs=windows.needs, labels=looked.labels).refusal()
+            return windows.gate(names, needs=windows.needs, labels=findings.labels).refusal()
 
         exported = MetricsExport(asked.given["metrics_file"], asked.given["push_metrics"], rollout_view.warn)
         await exported.update(state)
@@ -261,7 +261,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             )
             if all(one.course != "restarting" for one in state.turns):  # else they may be heard first
                 await prober.tidy()
-            others = _Others(api, looked, identity)
+            others = _Others(api, findings, identity)
             context = DriverContext(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
 
             async def announce(turns: Sequence[NodeTurn]) -> None:
@@ -288,7 +288,7 @@ async def _exported(exported: MetricsExport, record: RolloutRecord) -> AsyncIter
 
 @asynccontextmanager
 async def _released(record: RolloutRecord) -> AsyncIterator[None]:
-    """Where the block fails before or after the driver's own work, the record says why, and that nobody drives."""
+    """Where the block fails before or after the driver's own work, the record says why, and has no driver any more."""
     try:
         yield
     except (HitlessError, asyncio.CancelledError) as error:
@@ -303,15 +303,15 @@ class _Others:
     """Other drills on the nodes of a step: two measurements of one node spoil each other. ``mine``: this driver's."""
 
     api: Api
-    looked: Looked
+    findings: RolloutFindings
     mine: str
 
     async def __call__(self, names: Sequence[str]) -> str:
         from hitless.cluster import other_drills, registry
         from hitless.restarts.methods import ApiMethod
 
-        choices, survey = self.looked.state.choices, self.looked.survey
-        nodes = [self.looked.seen.nodes[name] for name in names if name in self.looked.seen.nodes]
+        choices, survey = self.findings.state.choices, self.findings.survey
+        nodes = [self.findings.seen.nodes[name] for name in names if name in self.findings.seen.nodes]
         places = (choices.namespace, choices.probe_namespace or choices.namespace)
         by_pods = await other_drills.by_pods(
             self.api, places, survey, nodes, ApiMethod.DELETE_POD, own_far_end=False, tell=lambda _: None
@@ -323,7 +323,7 @@ class _Others:
         except ApiError as error:
             if error.status != 403:  # that was reported at the beginning
                 raise
-        ignored = {self.mine, *self.looked.state.drills, *self.looked.dead}
+        ignored = {self.mine, *self.findings.state.drills, *self.findings.dead}
         return "; ".join(text for drill, text in found.items() if drill not in ignored)
 
 
@@ -344,7 +344,7 @@ class _Steps:
                 return found
 
     @staticmethod
-    def done(log: Path, told: RecordedDrill, verdict: Verdict) -> None:
+    def done(log: Path, recorded: RecordedDrill, verdict: Verdict) -> None:
         """Write a step's reports."""
-        if problem := reports(log.parent, told, verdict):
+        if problem := reports(log.parent, recorded, verdict):
             rollout_view.warn(f"the log is whole, but {problem}")

@@ -1,6 +1,6 @@
 """A command whose help groups its options under headings and ends with examples.
 
-Problem: nobody reads forty options in one list, and a table of two columns has no room on a narrow terminal.
+Problem: forty options in one list are hard to read, and a table of two columns has no room on a narrow terminal.
 Promise: ``--help`` shows options under headings, and what no heading names under the last one, so that no option is
 hidden; every command ends with examples that can be copied; below 76 columns a description stands under its
 option. Parsing is click's own.

@@ -34,12 +34,12 @@ def _line(text: str) -> str:
         level, event = str(facts["level"]), str(facts["event"])
     except (ValueError, KeyError, TypeError):
         return _shown(text)
-    words = [str(facts[name]) for name in _FIRST if facts.get(name)]
+    texts = [str(facts[name]) for name in _FIRST if facts.get(name)]
     rest = [
         f"{name} {_value(value)}" for name, value in facts.items() if name not in _LEFT_OUT and value not in ("", [])
     ]
     head = f"{str(facts.get('time', ''))[11:19]}Z {'' if level == 'info' else level + ': '}{event.replace('_', ' ')}"
-    return _shown(f"{head}: {'; '.join(words)}" if words else head) + _shown(f" ({', '.join(rest)})" if rest else "")
+    return _shown(f"{head}: {'; '.join(texts)}" if texts else head) + _shown(f" ({', '.join(rest)})" if rest else "")
 
 
 def _value(value: Any) -> str:

@@ -35,22 +35,22 @@ class _Tools(click.Group):
             module = importlib.import_module(f"hitless.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
             return command
-        if cmd_name in DAEMONS and ctx.resilient_parsing:  # the shell asks what could stand here
+        if cmd_name in DAEMONS and ctx.resilient_parsing:  # the shell asks for completions
             from hitless.cli.completion import daemon
 
             return daemon(cmd_name)
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        told = COMMANDS | DAEMONS
+        texts = COMMANDS | DAEMONS
         for title, names in GROUPS.items():
             with formatter.section(title):
-                write_rows(formatter, [(f"{name:{_WIDTH}}", told[name]) for name in names], column=_WIDTH)
+                write_rows(formatter, [(f"{name:{_WIDTH}}", texts[name]) for name in names], column=_WIDTH)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        told = COMMANDS | DAEMONS
+        texts = COMMANDS | DAEMONS
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        return [CompletionItem(name, help=told[name]) for name in names] + click.Command.shell_complete(
+        return [CompletionItem(name, help=texts[name]) for name in names] + click.Command.shell_complete(
             self, ctx, incomplete
         )
 
@@ -70,7 +70,7 @@ def tools() -> None:
 
 def _named(arguments: Sequence[str]) -> str:
     """The command that the arguments name, for messages."""
-    return next((word for word in arguments if word in COMMANDS), "")
+    return next((one for one in arguments if one in COMMANDS), "")
 
 
 def complain(text: str) -> None:

@@ -2,7 +2,7 @@
 
 Promise: JSON lines (``--json``) or text, made from the same events. It ends on SIGTERM, SIGINT, ``--duration``, or when
 its reader closes the pipe; gaps that are open then are written as open. Nothing is changed in the kernel. Exit codes:
-0; 2 if no state could be told at any time; with ``--once`` also 1 (not carried); 3 error.
+0; 2 if the state was never known; with ``--once`` also 1 (not carried); 3 error.
 """
 
 from __future__ import annotations

@@ -147,13 +147,13 @@ def status(at: str | None, as_json: bool, **asked: Any) -> int:
     return _telling(work)
 
 
-def _word(state: WindowState) -> str:
+def _status_name(state: WindowState) -> str:
     return "open" if state.open else "paused" if state.paused else "closed"
 
 
 def _status(schedule: WindowSchedule, state: WindowState, following: Opening | None, at: int) -> dict[str, Any]:
     return {
-        "status": _word(state),
+        "status": _status_name(state),
         "at": utc(at),
         "name": state.name or None,
         "until": utc(state.until) if state.until is not None else None,
@@ -164,7 +164,7 @@ def _status(schedule: WindowSchedule, state: WindowState, following: Opening | N
 
 
 def _say(schedule: WindowSchedule, state: WindowState, following: Opening | None, at: int) -> None:
-    word = _word(state)
+    status = _status_name(state)
     if state.open and state.until is not None:
         what = "something may begin" if schedule.needs else "open"
         left = state.until - at
@@ -175,7 +175,7 @@ def _say(schedule: WindowSchedule, state: WindowState, following: Opening | None
     elif state.paused:
         click.echo(f"paused: {clean(state.paused)}")
     else:
-        click.echo(word)
+        click.echo(status)
     if following is None:
         click.echo(f"next: none{_short(schedule)}")
     else:

@@ -90,8 +90,8 @@ class AskedWindows:
         return Gate(self.windows, clusters=self.clusters, nodes=nodes, needs=needs, labels=labels)
 
 
-def asked(ctx: click.Context, *, way: ClusterOptions | None = None) -> AskedWindows | None:
-    """What the options say (``way``: of that cluster), None without windows; raises ``InputError``."""
+def asked(ctx: click.Context, *, cluster: ClusterOptions | None = None) -> AskedWindows | None:
+    """What the options say (``cluster``: of that cluster), None without windows; raises ``InputError``."""
     given_ = ctx.meta.get(_KEY, {})
     if given_.get("window") is None and given_.get("configmap") is None:
         for key in ("window_cluster", "needs", "skip_outside", "force_window"):
@@ -110,12 +110,12 @@ def asked(ctx: click.Context, *, way: ClusterOptions | None = None) -> AskedWind
     windows = given(
         given_.get("window"),
         given_.get("configmap"),
-        way.kubeconfig if with_map and way is not None else None,
-        way.context if with_map and way is not None else None,
+        cluster.kubeconfig if with_map and cluster is not None else None,
+        cluster.context if with_map and cluster is not None else None,
         at=int(time.time()),
         flag="--window",
     )
-    name: str | None = given_.get("window_cluster") or (way.context if way is not None else None)
+    name: str | None = given_.get("window_cluster") or (cluster.context if cluster is not None else None)
     skips = bool(given_.get("skip_outside"))
     if skips and reason:
         raise InputError("contradicts --force-window", where="--skip-outside", expected="one of the two")
@@ -135,11 +135,11 @@ def configmap() -> str:
 
 
 def permit(
-    ctx: click.Context, nodes: Sequence[str], *, way: ClusterOptions | None = None, labels: Labels | None = None
+    ctx: click.Context, nodes: Sequence[str], *, cluster: ClusterOptions | None = None, labels: Labels | None = None
 ) -> Permit:
-    """What the options allow on these nodes (``way``: of that cluster). Raises ``MissingError`` when nothing may begin
-    now."""
-    given_ = asked(ctx, way=way)
+    """What the options allow on these nodes (``cluster``: of that cluster). Raises ``MissingError`` when nothing may
+    begin now."""
+    given_ = asked(ctx, cluster=cluster)
     if given_ is None:
         return Permit()
     first = given_.gate(nodes, needs=given_.needs, labels=labels)
@@ -150,7 +150,7 @@ def permit(
             config={**given_.config, "forced": given_.reason},
             warning=f"--force-window: {clean(given_.reason)} ({clean(outside)})",
         )
-    if against and given_.skips and not getattr(way, "dry_run", False):
+    if against and given_.skips and not getattr(cluster, "dry_run", False):
         skipped(against)
     if against:
         raise MissingError(

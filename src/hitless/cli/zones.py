@@ -1,4 +1,4 @@
-"""The zone of the times that a view shows, said once at its beginning."""
+"""The zone of the times that a view shows, printed once at its beginning."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import canal, client, cluster, until
 
-from hitless.cli.rollout_looks import under_way
+from hitless.cli.rollout_findings import under_way
 from hitless.cluster import manifests, other_drills, registry, rehearsal, schedule
 from hitless.cluster.manifests import PodOptions
 from hitless.cluster.pods import sweep

@@ -37,10 +37,10 @@ def test_an_overlay_brings_a_second_node_and_etcd_only_where_a_command_asks_for_
 
 def test_the_successor_is_ours_unless_another_is_named() -> None:
     plan = drill_lab.place(2, "vxlan", "l2", [])
-    found = drill_lab.ways(asked("/bin/sleep 1"), plan, Method.REPLACE, None, 1, 30.0, None)
+    found = drill_lab.variation(asked("/bin/sleep 1"), plan, Method.REPLACE, None, 1, 30.0, None)
     assert found.by is not None
     assert found.by.name == "hitless"
-    assert drill_lab.ways(asked("/bin/sleep 1"), plan, Method.SIGTERM, None, 1, 30.0, None).by is None
+    assert drill_lab.variation(asked("/bin/sleep 1"), plan, Method.SIGTERM, None, 1, 30.0, None).by is None
 
 
 @pytest.mark.parametrize(

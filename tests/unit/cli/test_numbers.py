@@ -35,7 +35,7 @@ def test_every_number_has_its_range_in_the_help(name: str, capsys: pytest.Captur
             run_tools([*words, "--help"])
             texts[words] = " ".join(capsys.readouterr().out.split())
         if isinstance(option.type, Number):
-            assert option.type.words in texts[words], option.opts
+            assert option.type.range in texts[words], option.opts
         elif isinstance(option.type, click.IntRange | click.FloatRange):
             assert "<=x" in texts[words] or "x>=" in texts[words], option.opts
         else:

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from tests.unit.cluster.clusters import client, cluster, until
 
-from hitless.cli import rollout_looks
-from hitless.cli.rollout_looks import Looked
+from hitless.cli import rollout_findings
+from hitless.cli.rollout_findings import RolloutFindings
 from hitless.cli.rollout_work import _Others
 from hitless.cluster import heartbeat, leftovers, other_drills, registry
 from hitless.cluster.manifests import DRILLS
@@ -118,14 +118,14 @@ def test_a_drill_and_a_rollout_that_begin_at_once_do_not_both_go_on(tmp_path: Pa
                 mine = other_drills.registration("team", survey, nodes, ApiMethod.DELETE_POD, own_far_end=False)
                 others = await registry.enter(by_drill, "d", mine)
                 alive, _ = await other_drills.in_the_way(by_drill, mine, tell=lambda _: None, others=others)
-                if alive or await rollout_looks.under_way(by_drill, lambda _: None):
+                if alive or await rollout_findings.under_way(by_drill, lambda _: None):
                     await registry.leave(by_drill, "d")
                 else:
                     going.add("drill")
 
             async def rolling() -> None:
                 await RolloutRecord(by_rollout).begin(state, None)
-                others = _Others(by_rollout, Looked(survey, None, state, seen, []), "r")
+                others = _Others(by_rollout, RolloutFindings(survey, None, state, seen, []), "r")
                 if not await others(["node-1"]):
                     going.add("rollout")
 
@@ -134,7 +134,7 @@ def test_a_drill_and_a_rollout_that_begin_at_once_do_not_both_go_on(tmp_path: Pa
             else:
                 await interleaved(by_rollout, at, rolling, drilling)
             if not going:  # the rollout waits for the drill, which has left
-                assert not await _Others(by_rollout, Looked(survey, None, state, seen, []), "r")(["node-1"])
+                assert not await _Others(by_rollout, RolloutFindings(survey, None, state, seen, []), "r")(["node-1"])
                 going.add("rollout")
         assert len(going) == 1, going
 

@@ -1,6 +1,6 @@
 """What ``hitless rollout`` found before it did anything, and whether a rollout is under way.
 
-``Looked`` is the value that a rollout's plan, its question and its work share. ``under_way`` is for drills: between two
+``RolloutFindings`` is shared by a rollout's plan, its question and its work. ``under_way`` is for drills: between two
 steps of a rollout no pods measure anything, and a drill that began then would measure the next step.
 """
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
-__all__ = ["Looked", "under_way"]
+__all__ = ["RolloutFindings", "under_way"]
 
 _LONGEST = 160
 
 
 @dataclass
-class Looked:
-    """``state`` would be written down first; ``against``: every reason not to begin now; ``guarded``: nodes with
+class RolloutFindings:
+    """``state`` would be recorded first; ``against``: every reason not to begin now; ``guarded``: nodes with
     a guard that is ready, None where there is none; ``missing``: the pods' namespace is not there yet."""
 
     survey: Survey
