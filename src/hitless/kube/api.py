@@ -1,7 +1,7 @@
 """The client of the tools for a Kubernetes API server.
 
 Problem: a drill may cut its own connection to the server, and a server may be unreachable for a minute. Promise: calls
-that can be repeated are retried within a bounded time (``Patience``); lists are read in pages; a watch continues after
+that can be repeated are retried within a bounded time (``calls``); lists are read in pages; a watch continues after
 bookmarks, closed connections and 410 by listing again, and gives whole states, so that nothing depends on having seen
 every event; waiting for a state does not count the time in which the server was unreachable. Exceptions of the HTTP
 library become ``ApiError``. Kubeconfig, TLS and credentials are in ``access``. Next stages: ``survey``, ``pods``.
@@ -10,54 +10,28 @@ library become ``ApiError``. Kubeconfig, TLS and credentials are in ``access``. 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, assert_never
-
-import msgspec
 
 from hitless.errors import ApiError, ours
 from hitless.kube import answers, refusals
 from hitless.kube.access import Access, access, httpx2
+from hitless.kube.calls import WHOLE_S, ApiCalls, MadeBefore, Patience, described
 from hitless.kube.list_watch import Change, EndlessList, Gone, ListWatch, Put, Synced, by_name
 from hitless.kube.objects import PODS, Kind, Object
-from hitless.model.documents import decoded
 
 __all__ = ["Api", "Patience", "connect"]
 
 _T = TypeVar("_T", bound=Object)
-_R = TypeVar("_R")
 
 PatchType = Literal["application/strategic-merge-patch+json", "application/merge-patch+json"]
 
 _PAGE = 500
-_WHOLE_S = 60.0  # for a whole answer; a page of 500 nodes has 10 MB
 # Watches are short: a connection that died silently is noticed after one of them, not after the server's half hour.
 _WATCH_S = 20
 _WATCH_SLACK_S = 10.0
-_PASSING = frozenset({429, 500, 502, 503, 504})  # statuses after which the API conventions allow to try again
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a call is retried while the server is unreachable: the drill itself may have caused that.
-
-    ``total`` and the waits are in seconds; waits double from ``first`` to ``longest``, with jitter.
-    """
-
-    total: float = 180.0
-    first: float = 0.2
-    longest: float = 5.0
-    sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
-    now: Callable[[], float] = field(default=time.monotonic)
-
-    def wait(self, attempt: int) -> float:
-        """The wait after the ``attempt``-th failure (from 0)."""
-        return min(self.longest, self.first * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
 
 
 def connect(
@@ -80,11 +54,13 @@ class Api:
     def __init__(self, way: Access, patience: Patience) -> None:
         self.client = way.client
         self.server = way.server
-        self._where = way.where
         self.namespace = way.namespace
-        self.patience = patience
-        self._known = False  # whether the server has accepted our credentials before
-        self._waits: dict[asyncio.Timeout, float] = {}
+        self.calls = ApiCalls(way, patience)
+
+    @property
+    def patience(self) -> Patience:
+        """How long calls are retried."""
+        return self.calls.patience
 
     async def __aenter__(self) -> Api:
         return self
@@ -94,7 +70,7 @@ class Api:
 
     async def get(self, kind: Kind[_T], name: str, namespace: str = "") -> _T:
         """One object; ``ApiError`` with status 404 when it is not there."""
-        return await self._call("GET", kind.path(namespace, name), read=lambda body: answers.one(body, kind))
+        return await self.calls.call("GET", kind.path(namespace, name), read=lambda body: answers.one(body, kind))
 
     async def all(self, kind: Kind[_T], namespace: str = "", *, labels: str = "", fields: str = "") -> list[_T]:
         """All objects (of a namespace, or of all), page by page."""
@@ -110,14 +86,18 @@ class Api:
         None when an earlier try, whose response was lost, created it: reading it would need another permission.
         """
         try:
-            return await self._call("POST", kind.path(namespace), document, read=lambda body: answers.one(body, kind))
-        except _MadeBefore:
+            return await self.calls.call(
+                "POST", kind.path(namespace), document, read=lambda body: answers.one(body, kind)
+            )
+        except MadeBefore:
             return None
 
     async def patch(self, kind: Kind[_T], name: str, namespace: str, document: Mapping[str, Any], how: PatchType) -> _T:
         """Change an object; the same patch twice is the same object."""
         path = kind.path(namespace, name)
-        return await self._call("PATCH", path, document, content_type=how, read=lambda body: answers.one(body, kind))
+        return await self.calls.call(
+            "PATCH", path, document, content_type=how, read=lambda body: answers.one(body, kind)
+        )
 
     async def delete(
         self,
@@ -137,7 +117,7 @@ class Api:
         if preconditions := {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value}:
             options["preconditions"] = preconditions
         try:
-            await self._call("DELETE", kind.path(namespace, name), options, read=answers.done)
+            await self.calls.call("DELETE", kind.path(namespace, name), options, read=answers.done)
         except ApiError as error:
             if error.status == 404 or (error.status == 409 and (uid or version)):
                 return False
@@ -158,8 +138,8 @@ class Api:
             document["deleteOptions"] = {"gracePeriodSeconds": grace}
         try:
             path = PODS.path(namespace, pod, "eviction")
-            await self._call("POST", path, document, final=refusals.budget_says_no, read=answers.done)
-        except _MadeBefore:
+            await self.calls.call("POST", path, document, final=refusals.budget_says_no, read=answers.done)
+        except MadeBefore:
             return
         except ApiError as error:
             if error.status != 404:
@@ -168,7 +148,9 @@ class Api:
     async def log(self, pod: str, namespace: str, container: str, lines: int = 50) -> str:
         """The last lines of a container's log."""
         path = PODS.path(namespace, pod, "log")
-        answer = await self._call("GET", path, params={"container": container, "tailLines": str(lines)}, read=bytes)
+        answer = await self.calls.call(
+            "GET", path, params={"container": container, "tailLines": str(lines)}, read=bytes
+        )
         return answer.decode(errors="replace")
 
     async def states(
@@ -215,22 +197,13 @@ class Api:
         limit = asyncio.timeout(within)
         try:
             async with limit, aclosing(self.states(kind, namespace, labels=labels, fields=fields)) as states:
-                self._waits[limit] = within
-                async for state in states:
-                    if done(state):
-                        return state
+                with self.calls.extended(limit, within):
+                    async for state in states:
+                        if done(state):
+                            return state
         except TimeoutError:
             return None
-        finally:
-            self._waits.pop(limit, None)
         return None
-
-    def _trouble(self) -> None:
-        """The server is unreachable: extend the waits by that time."""
-        now = asyncio.get_running_loop().time()
-        for limit, within in self._waits.items():
-            if not limit.expired():
-                limit.reschedule(now + within + self.patience.longest)
 
     @asynccontextmanager
     async def websocket(self, path: str, params: httpx2.QueryParams, protocols: list[str]) -> AsyncIterator[Any]:
@@ -246,32 +219,23 @@ class Api:
         ) as socket:
             yield socket
 
-    def passing(self, status: int) -> bool:
-        """Whether a refusal with this status may be temporary; 401 only from a server that accepted us before."""
-        return status in _PASSING or (status == 401 and self._known)
-
     async def _listed(
         self, watching: ListWatch[_T], kind: Kind[_T], namespace: str
     ) -> AsyncGenerator[Change[_T], None]:
         """The changes up to the end of a list, page by page."""
         while not (question := watching.question()).watch:
             try:
-                changes = await self._call(
+                changes = await self.calls.call(
                     "GET", kind.path(namespace), params=question.parameters, read=lambda body: list(watching.page(body))
                 )
             except EndlessList as error:
-                raise ApiError(f"{kind.plural}: {self.server} gives {error}; {self._look}") from error
+                raise ApiError(f"{kind.plural}: {self.server} gives {error}; {self.calls.hint}") from error
             except ApiError as error:
                 if not watching.refused(error):
                     raise
                 continue  # the pages grew old: again
             for change in changes:
                 yield change
-
-    @property
-    def _look(self) -> str:
-        """A hint to the field that may be wrong."""
-        return f"is it an API server? Look at server: of the cluster in {self._where}"
 
     async def _watched(
         self, watching: ListWatch[_T], kind: Kind[_T], namespace: str
@@ -288,86 +252,29 @@ class Api:
                 ) as response:
                     if response.status_code != 200:
                         raise refusals.refusal("WATCH", kind.path(namespace), response)
-                    self._known = True
+                    self.calls.accepted = True
                     failures, since = 0, self.patience.now()
                     async for line in answers.lines(
-                        response.aiter_bytes(), until=since + _WATCH_S + _WHOLE_S, now=self.patience.now
+                        response.aiter_bytes(), until=since + _WATCH_S + WHOLE_S, now=self.patience.now
                     ):
                         if change := watching.line(line):
                             yield change
             except (httpx2.RequestError, OSError, ValueError) as error:
-                problem = ApiError(f"{what}: {self.server}: {_words(error)}")
+                problem = ApiError(f"{what}: {self.server}: {described(error)}")
             except (MemoryError, RecursionError, OverflowError) as error:
                 raise ours(error, what) from error
             except ApiError as error:
                 if watching.refused(error):
                     return
-                if not self.passing(error.status) and watching.question().watch:
+                if not self.calls.passing(error.status) and watching.question().watch:
                     raise
                 problem = error
             else:
                 if self.patience.now() - since >= 1.0:
                     continue  # the server ended it as agreed
                 problem = ApiError(f"{what}: {self.server} ends every watch at once")
-            self._trouble()
+            self.calls.unreachable()
             if self.patience.now() - since > self.patience.total:
                 raise problem
             await self.patience.sleep(self.patience.wait(failures))
             failures += 1
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        document: Mapping[str, Any] | None = None,
-        *,
-        params: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
-        final: Callable[[httpx2.Response], bool] = lambda _: False,
-        read: Callable[[bytes], _R],
-    ) -> _R:
-        """``read`` decodes the response, or raises ``ValueError`` when it is not one of a Kubernetes API."""
-        body = msgspec.json.encode(document) if document is not None else None
-        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
-        begin, attempt = self.patience.now(), 0
-        while True:
-            wait = self.patience.wait(attempt)
-            try:
-                async with asyncio.timeout(_WHOLE_S):
-                    response = await self.client.request(method, path, params=params, content=body, headers=headers)
-                if response.is_success:
-                    result = decoded(lambda: read(response.content))  # noqa: B023 - called right here
-                    self._known = True
-                    return result
-            except TimeoutError:
-                problem = ApiError(f"{method} {path}: {self.server} did not end its answer within {_WHOLE_S:g} s")
-            except (httpx2.RequestError, OSError) as error:
-                problem = ApiError(f"{method} {path}: {self.server} cannot be reached: {_words(error)}")
-            except ValueError as error:
-                what = path.rpartition("/")[2]
-                words = f"{what}: the server's answer is not understood: {_words(error)}; {self._look}"
-                problem = ApiError(words)
-                if not self._known:
-                    raise problem from error
-            except Exception as error:
-                raise ours(error, f"{method} {path}") from error
-            else:
-                problem = refusals.refusal(method, path, response)
-                if response.status_code == 409 and method == "POST" and attempt > 0:
-                    raise _MadeBefore from problem
-                if not self.passing(response.status_code) or final(response):
-                    raise problem
-                wait = max(wait, refusals.retry_after(response))
-            self._trouble()
-            if self.patience.now() - begin + wait > self.patience.total:
-                raise problem
-            await self.patience.sleep(wait)
-            attempt += 1
-
-
-class _MadeBefore(Exception):
-    """A retried POST found the object that the first try created."""
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__

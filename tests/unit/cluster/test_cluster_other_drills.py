@@ -77,7 +77,7 @@ def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_w
     async def story(fake: FakeNodes, api: Api) -> None:
         lives = left(fake, pods=pods)
         time = Time(then=[(Patience().total + 20.0, lives)])
-        api.patience = replace(api.patience, sleep=time.sleep, now=lambda: time.now)
+        api.calls.patience = replace(api.patience, sleep=time.sleep, now=lambda: time.now)
         (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
         assert (found.life, found.why) == ("alive", "it gives signs of life")
 

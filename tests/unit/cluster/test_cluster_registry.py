@@ -190,7 +190,7 @@ def test_a_silent_entry_is_dead_only_after_the_time_that_a_cut_off_driver_may_ne
                 )
             await asyncio.sleep(0)
 
-        api.patience = replace(api.patience, sleep=sleep, now=lambda: now)
+        api.calls.patience = replace(api.patience, sleep=sleep, now=lambda: now)
         found, dead = await other_drills.in_the_way(api, drill("node-1"), tell=said.append)
         assert (set(found), dead) == (({"a"}, set()) if lives else (set(), {"a"}))
         assert said == ["checking whether drill a (somebody@elsewhere) still runs: up to 240 s"]

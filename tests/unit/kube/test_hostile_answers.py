@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.unit.kube.test_answers import server
 
 from hitless.errors import ApiError, HitlessError
-from hitless.kube import access, answers, api, list_watch
+from hitless.kube import access, answers, calls, list_watch
 from hitless.kube.objects import NODES, PODS
 
 NO_ANSWERS = {
@@ -127,7 +127,7 @@ def test_a_list_that_always_grows_old_is_ended(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_WHOLE_S", 0.3)
+    monkeypatch.setattr(calls, "WHOLE_S", 0.3)
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
