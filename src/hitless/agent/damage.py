@@ -47,7 +47,9 @@ class Damage:
         """A pass from ``begun`` to ``ended`` found damage; ``settled``: and repaired it."""
         named = [one for one in suspects if one.name] or suspects
         suspect = named[-1] if named else self._by or Suspect(begun, 0, 0, "")
-        since = self._since if self._since is not None else suspects[0].time if suspects else begun
+        # an event may be read after the pass that found what it announces
+        first = min(suspects[0].time, begun) if suspects else begun
+        since = self._since if self._since is not None else first
         # another try to repair the same damage is no new damage, unless a program has written since
         new = self._since is None or bool(suspects)
         self._since, self._by = (None, None) if settled else (since, suspect)

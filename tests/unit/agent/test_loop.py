@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import pytest
 from tests.contract.start_states import NETWORKS, our_text, snapshot
@@ -124,6 +125,30 @@ def test_damage_without_an_event_is_found_by_the_next_comparison() -> None:
     assert whole(agent)
     (repaired,) = agent.events("repaired")
     assert repaired["writer"] == "unknown"
+
+
+def test_damage_whose_event_is_read_after_the_pass_lasts_as_long_as_the_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    run = agent.time.run
+
+    async def late(action: Callable[[], Any]) -> Any:
+        result = await run(action)
+        agent.time.now += 0.01  # until the event loop has its turn
+        return result
+
+    agent.time.cost = 0.02
+    monkeypatch.setattr(agent.time, "run", late)
+    agent.node.other(Backend.NFT, V4, FLUSH, name="fw", pid=9)
+    agent.sleep(6.0)  # the event arrives only now: the pass was due anyway
+    (gap,) = agent.events("gap")
+    assert gap["milliseconds"] >= 0 and gap["begin"] <= gap["end"] and gap["opened_by"]["pid"] == 9
+    assert agent.events("repaired")[0]["milliseconds"] >= 0
+    assert agent.metrics.total("hitless_agent_gap_seconds_total") >= 0
+    assert agent.metrics.value("hitless_agent_repair_seconds_sum") >= 0
 
 
 def test_lost_events_request_a_pass() -> None:
