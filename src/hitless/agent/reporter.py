@@ -16,15 +16,12 @@ from hitless.agent.damage import Blame
 from hitless.agent.egress import EgressStatus, Opened
 from hitless.agent.fights import FightVerdict
 from hitless.agent.health import UNREAD, Health
-from hitless.agent.records import AgentGap
 from hitless.agent.worker import PassResult
-from hitless.daemon.log_records import line_of
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier
 from hitless.errors import HitlessError
 from hitless.kernel.iptables import LockBusy
-from hitless.model.event_fields import Writer
 from hitless.model.families import Backend, Family
 from hitless.sources import SourceSnapshot
 
@@ -162,6 +159,11 @@ class AgentReporter:
             self._gaps.clear()
 
     def _gap(self, family: Family, now: float, wall: float, *, still_open: bool) -> None:
+        # 10 ms: imported at the first gap, after its repair, and not at the start
+        from hitless.agent.records import AgentGap
+        from hitless.daemon.log_records import line_of
+        from hitless.model.event_fields import Writer
+
         gap, end = self._gaps[family], round(wall * 1e9)
         suspect, lasted = gap.suspect, now - gap.since
         record = AgentGap(
