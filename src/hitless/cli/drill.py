@@ -221,7 +221,7 @@ def command(
     variation = drill_lab.variation(team, where, method, replace_by, cluster["at_once"], ready_within, grace)
     target = LabTarget(team.rows, plan, where, guard=guard, ways=variation)
     names = [name.agent for name in target.subjects()]
-    chosen_rows = judged_agents(judge, names, brought=team.brought)
+    chosen_rows = judged_agents(judge, names, own_agent=team.own_agent)
     permit = window_gate.permit(ctx, (socket.gethostname(),))
     # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
     privileges.ensure()
@@ -231,8 +231,8 @@ def command(
     )
 
 
-def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> tuple[str, ...]:
-    """The agents whose verdict is the exit code: those of --judge; else the user's own agent (``brought``), else
+def judged_agents(asked: str | None, names: Sequence[str], *, own_agent: str) -> tuple[str, ...]:
+    """The agents whose verdict is the exit code: those of --judge; else the user's own agent (``own_agent``), else
     hitless, else the last one. With --guard: that agent's guarded row; with neither of the two, all guarded rows."""
     if asked is not None:
         chosen = tuple(dict.fromkeys(filter(None, (one.strip() for one in asked.split(",")))))
@@ -241,8 +241,8 @@ def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> t
                 raise InputError(f"{name!r} is not drilled", where="--judge", expected=f"of {', '.join(names)}")
         return chosen
     guarded = tuple(name for name in names if name.endswith(SUFFIX))
-    if brought:
-        return (f"{brought}{SUFFIX}",) if f"{brought}{SUFFIX}" in names else (brought,)
+    if own_agent:
+        return (f"{own_agent}{SUFFIX}",) if f"{own_agent}{SUFFIX}" in names else (own_agent,)
     if "hitless" in names:
         return tuple(dict.fromkeys(("hitless", *guarded)))
     return guarded or (names[-1],)

@@ -41,13 +41,13 @@ def replace_option(command: _F) -> _F:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The table's ``rows``; ``others``: agents of single nodes; ``commands``: the user's command lines; ``brought``:
+    """The table's ``rows``; ``others``: agents of single nodes; ``commands``: the user's command lines; ``own_agent``:
     the name of the user's own agent."""
 
     rows: Sequence[Agent]
     others: Mapping[str, Agent]
     commands: Sequence[str]
-    brought: str
+    own_agent: str
 
 
 def agents(
@@ -76,16 +76,16 @@ def agents(
         raise InputError("names the agent of all nodes", where="--agent-name", expected="--agent-command without NODE=")
     listed = names if names is not None else ("" if "" in given else DEFAULT_AGENTS)
     rows = [known.named(one.strip(), "--agents") for one in listed.split(",") if one.strip()]
-    brought = ""
+    own_agent = ""
     if "" in given:
         rows.append(known.of_command(given[""], readiness, name=own))
-        brought = rows[-1].name
+        own_agent = rows[-1].name
     others = {node: known.of_command(text, readiness) for node, text in given.items() if node}
     return Rows(
         [_patient(agent, within, grace) for agent in rows],
         {node: _patient(agent, within, grace) for node, agent in others.items()},
         tuple(given.values()),
-        brought,
+        own_agent,
     )
 
 

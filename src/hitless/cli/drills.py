@@ -209,7 +209,7 @@ def _why_spared(one: Folder | RolloutFolder) -> str:
     kind = "rollout" if isinstance(one, RolloutFolder) else "drill"
     if one.running:
         return f"its {kind} is running"
-    return f"it holds files that no {kind} wrote: {', '.join(one.strangers[:3])}" if one.strangers else ""
+    return f"it holds files that no {kind} wrote: {', '.join(one.other_files[:3])}" if one.other_files else ""
 
 
 def _agreed(doomed: Sequence[Folder | RolloutFolder], *, yes: bool) -> bool:
@@ -247,7 +247,7 @@ def _described(one: Folder) -> dict[str, object]:
         "verdict": one.verdict or None,
         "headline": one.headline or None,
         "running": one.running,
-        "other_files": list(one.strangers),
+        "other_files": list(one.other_files),
     }
 
 

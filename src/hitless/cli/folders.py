@@ -35,8 +35,8 @@ OWN = re.compile(r"events\.jsonl|report\.(json|html|svg|txt|prom|xml)|junit\.xml
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A drill's folder. ``verdict`` and ``headline`` as its report tells them, empty when there is none;
-    ``strangers``: files in it that drills do not write."""
+    """A drill's folder. ``verdict`` and ``headline`` are those of its report, empty when there is none;
+    ``other_files``: files in it that drills do not write."""
 
     path: Path
     begun: datetime
@@ -44,7 +44,7 @@ class Folder:
     verdict: str = ""
     headline: str = ""
     running: bool = False
-    strangers: tuple[str, ...] = ()
+    other_files: tuple[str, ...] = ()
 
     @property
     def log(self) -> Path:

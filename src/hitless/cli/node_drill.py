@@ -150,7 +150,7 @@ def command(
 
 
 def _permitted() -> None:
-    """Say what an ordinary user lacks, before anybody is asked."""
+    """Name what an ordinary user lacks, before the question."""
     if not net_admin():
         raise MissingError(
             f"a node-drill reads this machine's rules and restarts its agent, and this process (user {os.geteuid()}) "

@@ -1,6 +1,6 @@
 """``hitless report``: render a drill's event log again, from the log alone.
 
-Problem: the drill is long over and somebody asks what happened. Promise: the same verdict and the same pictures as on
+Problem: questions about a drill come long after it. Promise: the same verdict and the same pictures as on
 the day, from one file; a log that was cut off is rendered as far as it is whole, and says so. Exit codes as the
 drill's, so that a script can judge a log. Never: touching the log.
 """

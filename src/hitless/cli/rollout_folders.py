@@ -32,19 +32,19 @@ OWN_FILES = re.compile(r"rollout\.(json|html|prom)|\.rollout\.\w+\.new")
 
 @dataclass(frozen=True, slots=True)
 class RolloutFolder:
-    """A rollout's folder. ``report``: as it was written, empty where the rollout was cut off; ``strangers``: files in
-    it that no rollout writes."""
+    """A rollout's folder. ``report``: as it was written, empty where the rollout was cut off; ``other_files``: those
+    in it that no rollout writes."""
 
     path: Path
     begun: datetime
     size: int = 0
     report: Mapping[str, Any] = field(default_factory=dict)
     running: bool = False
-    strangers: tuple[str, ...] = ()
+    other_files: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
-        """As its report says it; empty where nothing was restarted, or it was cut off."""
+        """The verdict of its report; empty where nothing was restarted, or it was cut off."""
         return str(self.report.get("verdict") or "")
 
     @property

@@ -1,8 +1,8 @@
 """The output of ``hitless rollout``: its plan, its progress, its result.
 
 Promise: the plan is one YAML stream that kubectl can read, of every object and right, with the steps and calls as its
-comments (or one JSON object); the result is a table of nodes, why it stopped and what to type next; every text of
-strangers is cleaned. Nothing is read from the cluster here.
+comments (or one JSON object); the result is a table of nodes, why it stopped and what to type next; foreign
+text is cleaned. Nothing is read from the cluster here.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Problem: forty options in one list are hard to read, and a table of two columns has no room on a narrow terminal.
 Promise: ``--help`` shows options under headings, and what no heading names under the last one, so that no option is
-hidden; every command ends with examples that can be copied; below 76 columns a description stands under its
-option. Parsing is click's own.
+hidden; every command ends with examples that can be copied; below 76 columns a description is printed
+below its option. Parsing is click's own.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def _schedule(asked: dict[str, Any], at: int) -> WindowSchedule:
     return schedule
 
 
-def _telling(work: Callable[[], int]) -> int:
-    """2 where the server did not answer; what it refuses is an error."""
+def _exit_code(work: Callable[[], int]) -> int:
+    """The exit code of ``work``; 2 where the server did not answer. What the server refuses is an error."""
     try:
         return work()
     except ApiError as error:
@@ -144,7 +144,7 @@ def status(at: str | None, as_json: bool, **asked: Any) -> int:
             _say(schedule, state, following, instant)
         return Exit.PASS if state.open else Exit.FAIL
 
-    return _telling(work)
+    return _exit_code(work)
 
 
 def _status_name(state: WindowState) -> str:
@@ -217,7 +217,7 @@ def next_(after: str | None, count: int, as_json: bool, **asked: Any) -> int:
             click.echo(f"hitless: no window opens again{why}", err=True)
         return Exit.PASS if found else Exit.FAIL
 
-    return _telling(work)
+    return _exit_code(work)
 
 
 @command.command(
@@ -245,4 +245,4 @@ def wait(timeout: str | None, as_json: bool, **asked: Any) -> int:
             click.echo(why if state.until is None else f"{why}; not open within {timeout}")
         return Exit.PASS if state.open else Exit.FAIL
 
-    return _telling(work)
+    return _exit_code(work)

@@ -11,7 +11,7 @@ STANDARD = ["flannel-0.26", "flannel-0.28", "hitless"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "names", "brought", "chosen"),
+    ("asked", "names", "own_agent", "chosen"),
     [
         (None, STANDARD, "", ("hitless",)),
         (None, ["flannel-0.28", "adopter"], "", ("adopter",)),
@@ -25,12 +25,12 @@ STANDARD = ["flannel-0.26", "flannel-0.28", "hitless"]
     ],
 )
 def test_what_the_user_brought_is_judged(
-    asked: str | None, names: list[str], brought: str, chosen: tuple[str, ...]
+    asked: str | None, names: list[str], own_agent: str, chosen: tuple[str, ...]
 ) -> None:
-    assert judged_agents(asked, names, brought=brought) == chosen
+    assert judged_agents(asked, names, own_agent=own_agent) == chosen
 
 
 @pytest.mark.parametrize("asked", ["cilium", "hitless,cilium", "", ","])
 def test_somebody_who_is_not_drilled_is_refused(asked: str) -> None:
     with pytest.raises(InputError, match="--judge"):
-        judged_agents(asked, STANDARD, brought="")
+        judged_agents(asked, STANDARD, own_agent="")

@@ -18,7 +18,7 @@ def asked(*commands: str, names: str | None = None, name: str | None = None) -> 
 
 def test_an_agent_of_ones_own_is_the_row_and_one_for_a_node_is_beside_all() -> None:
     found = asked("/bin/sleep 1", "node1=/bin/cat")
-    assert ([one.name for one in found.rows], found.brought) == (["sleep"], "sleep")
+    assert ([one.name for one in found.rows], found.own_agent) == (["sleep"], "sleep")
     assert {node: one.name for node, one in found.others.items()} == {"node1": "cat"}
     assert [one.name for one in asked("node1=/bin/cat", names="hitless").rows] == ["hitless"]
     assert [one.name for one in asked("node1=/bin/cat").rows] == drill_lab.DEFAULT_AGENTS.split(",")

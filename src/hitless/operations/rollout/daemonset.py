@@ -3,7 +3,7 @@
 Problem: with RollingUpdate the controller restarts every pod that is not ready as soon as the template changes
 (kubernetes issue 111073), all at once. Promise: template and ``OnDelete`` are one write, so that the controller never
 sees one without the other; each write carries the resourceVersion that was read and a mark, so that it is done only
-once, whoever drives; the updateStrategy (with surge and maxUnavailable) is restored at the end. Next stage:
+once, by whichever driver; the updateStrategy (with surge and maxUnavailable) is restored at the end. Next stage:
 ``driver``.
 """
 

@@ -2,7 +2,7 @@
 
 Problem: CNI work belongs into change windows, and "Sundays at noon, not in the freeze" is easily computed wrongly
 around a change of daylight saving. Promise: ``read`` accepts a file whole, or refuses it with file, entry and what was
-expected; ``WindowSchedule`` tells for every instant whether work may begin, until when, and what comes next; ``Gate``
+expected; ``WindowSchedule`` answers for every instant whether work may begin, until when, and what comes next; ``Gate``
 reads the wall clock at each call, so that a clock that jumps is followed at once. Imports neither probe nor drill.
 """
 
