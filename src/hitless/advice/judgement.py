@@ -4,7 +4,7 @@ Problem: an operator asks "does my release have this, and where is it fixed?". P
 the flannel version (found in the tables, or given), with its reason and the upstream issue; an unknown version is
 answered "unknown" with the rule that decides it, never with a guess from its neighbours. The costs are measurements
 (replayed command sequences on a real kernel), the rules come from flannel's sources; both are named in each finding.
-It never looks at a machine: that is ``node`` and the cluster. Next stage: ``hitless.cli.advise``.
+It never reads a machine: ``nodes`` and ``clusters`` do. Next stage: ``hitless.cli.advise``.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _neighbours(below: list[Shipped], above: list[Shipped]) -> list[tuple[str, S
 
 def _findings(flannel: Flannel | None, status: Status, where: Setting, workload: Workload) -> tuple[AdviceFinding, ...]:
     if flannel is None or not _CHAIN_FROM <= flannel.number <= _NEWEST_READ:
-        return ()  # nobody has read what this one does
+        return ()  # the source of this release was not read
     found: list[AdviceFinding] = []
     if status == "affected":
         found.append(_removed_at_exit(where, workload))

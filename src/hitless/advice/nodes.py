@@ -3,7 +3,7 @@
 Problem: the release table says what a release ships; a node may run something else (an image override, an upgrade that
 is not finished). Promise: programs are run only to print their version; a flanneld that runs in this
 network namespace (others belong to other nodes: containers, a lab) is asked inside its own mount namespace;
-what cannot be found out is left empty and said. It changes nothing on the machine.
+what cannot be found out is left empty, with a note. It changes nothing on the machine.
 Next stage: ``advice``.
 """
 
@@ -54,14 +54,14 @@ def _release(places: tuple[str, ...], notes: list[str]) -> Release | Build | Non
             if not path.is_file():
                 continue
             try:
-                said = processes.run([str(path), "--version"], timeout=20).stdout
+                output = processes.run([str(path), "--version"], timeout=20).stdout
             except HitlessError as error:
                 notes.append(f"{path} --version: {error}")
                 continue
             try:
-                return find_releases(said, where=str(path))[0]
+                return find_releases(output, where=str(path))[0]
             except InputError:
-                notes.append(f"{path} --version says {said.strip()[:60]!r}")
+                notes.append(f"{path} --version says {output.strip()[:60]!r}")
     return None
 
 
@@ -85,15 +85,15 @@ def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
             notes.append(f"flanneld runs (process {pid}), and only root may read it")
             continue
         except OSError:
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
         try:
             answer = processes.run(
                 [program, "--version"], namespace=Namespace(f"flanneld {pid}", mnt=f"{entry}/ns/mnt"), timeout=20
             )
-            words = (answer.stdout + answer.stderr).split()
-            if not words:
+            output = (answer.stdout + answer.stderr).split()
+            if not output:
                 raise InputError("says nothing", where=f"{program} --version")
-            return parse_flannel(words[-1], where=f"{program} --version"), f"flanneld, process {pid}"
+            return parse_flannel(output[-1], where=f"{program} --version"), f"flanneld, process {pid}"
         except HitlessError as error:
             notes.append(f"flanneld runs (process {pid}), but does not show its version: {error}")
     return None, ""

@@ -1,8 +1,8 @@
-"""What helps against a restart's cost, in the words and commands of the installation at hand. Pure.
+"""What helps against a restart's cost, as commands and manifests for the installation at hand. Pure.
 
 Problem: the same remedy is a HelmChartConfig on RKE2 and a patch of another DaemonSet where Canal was installed from
 its own manifest; a command for another installation fails or is undone. Promise: every snippet names the DaemonSet,
-namespace, container and mechanism that are there (``Workload``; without a cluster to look at, those that the
+namespace, container and mechanism that are there (``Workload``; without a cluster to read, those that the
 distribution installs). Next stage: ``advice``.
 """
 
@@ -34,7 +34,7 @@ _KEEPS_RULES = (0, 27, 0)
 
 
 class Remedy(msgspec.Struct, frozen=True):
-    """Something that helps; ``snippet`` can be applied as it is (after a look)."""
+    """Something that helps; ``snippet`` can be applied as it is (after a review)."""
 
     id: str
     title: str

@@ -141,7 +141,7 @@ async def _find(asked: Request) -> RolloutFindings:
             own_far_end=own_far_end,
             at_once=node_order.largest_step(state),
         )
-        alive, findings.dead = await other_drills.in_the_way(api, mine, tell=rollout_view.warn, ignored=ignored)
+        alive, findings.dead = await other_drills.blocking(api, mine, tell=rollout_view.warn, ignored=ignored)
         findings.against += alive.values()
         try:
             await api.get(NAMESPACES, state.choices.namespace)

@@ -39,7 +39,7 @@ def dry_run(
     from hitless.cluster import rehearsal
     from hitless.evidence.phrases import plural
 
-    told = rehearsal.rehearse(
+    rehearsed = rehearsal.rehearse(
         pods,
         survey,
         chosen,
@@ -56,13 +56,13 @@ def dry_run(
     names = ", ".join(node.name for node in chosen)
     lines = [f"# {survey.cni.title}: {plural(plan.rounds, 'round')} of {restart} on {names}"]
     lines += [f"# not now: {one}" for one in against]
-    lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
+    lines += ["# Calls, in their order:", *(f"#   {call}" for call in rehearsed.calls)]
     if grace is not None:
         lines.append(f"# with a grace period of {int(grace)} s")
     rights = "The rights that it needs"
     if missing:
         rights += f"; where {pods.namespace} is not there yet: make it first, the account and a Role live in it"
-    parts = [("Objects that are made", told.objects), (rights, told.rights)]
+    parts = [("Objects that are made", rehearsed.objects), (rights, rehearsed.rights)]
     for title, documents in parts:
         lines.append(f"# {title}:")
         lines.append(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())

@@ -46,10 +46,10 @@ def driver(proc: Path = Path("/proc")) -> dict[str, str]:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name
         user = f"user {os.getuid()}"
-    told = {_DRIVER: f"{user}@{socket.gethostname()}, process {os.getpid()}"}
+    annotations = {_DRIVER: f"{user}@{socket.gethostname()}, process {os.getpid()}"}
     with suppress(OSError):
-        told[_PROCESS] = f"{_machine(proc)} {os.getpid()} {_start(os.getpid(), proc)}"
-    return told
+        annotations[_PROCESS] = f"{_machine(proc)} {os.getpid()} {_start(os.getpid(), proc)}"
+    return annotations
 
 
 def _machine(proc: Path) -> str:

@@ -55,7 +55,7 @@ PEER_PORT = 7800
 
 ROLLOUT = ("kube-system", "hitless-rollout")
 """Namespace and name of the one ConfigMap of the cluster's rollout: every cluster has this namespace, and if it could
-be chosen, two rollouts could miss each other. A drill reads it, to know whether a rollout is under way."""
+be chosen, two rollouts could miss each other. A drill reads it, to know whether a rollout is running."""
 
 DRILLS = ("kube-system", "hitless-drills")
 """Namespace and name of the one ConfigMap in which all drills of a cluster are entered (``registry``)."""
@@ -274,7 +274,7 @@ def far_urls(addresses: Sequence[str]) -> list[str]:
 
 def farend_pod(pods: PodOptions, node: str, addresses: Sequence[str], owned_by: Document) -> Document:
     """A far end on another node's network: outside the pod network, so that pods reach it by translated flows."""
-    binds = [word for address in addresses for word in ("--bind", address)]
+    binds = [argument for address in addresses for argument in ("--bind", address)]
     arguments = ["farend", "--json", *binds, "--port", str(PEER_PORT)]
     pod = _restricted(_pod(pods, "farend", node, pods.namespace, owned_by, _tool("farend", arguments)))
     pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "Default"}

@@ -2,7 +2,7 @@
 
 Problem: two drills of one node restart the same agent, and each blames it for the other's gaps; two far ends of ours
 on one node want the same ports of the host's network, and the second one's probes would be answered by the first,
-until that one ends. Promise: other drills are looked for in the register of the cluster's drills (``registry``) and by
+until that one ends. Promise: other drills are found in the register of the cluster's drills (``registry``) and by
 their pods in this drill's namespaces, before anything is made; where that is not permitted, it is reported. Two drills
 that do not meet (other nodes, other far ends) may run side by side. Another program that holds the ports is noticed by
 the far end itself, before anything is restarted (``pods``). Next stage: ``preparation``.
@@ -21,7 +21,7 @@ from hitless.kube.objects import NAMESPACES, PODS, Node, Pod
 from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
 
-__all__ = ["by_pods", "in_the_way", "registered", "registration"]
+__all__ = ["blocking", "by_pods", "registered", "registration"]
 
 _LONGEST = 200
 _PORTS = f"{manifests.PEER_PORT + 1} to {manifests.PEER_PORT + 80}"
@@ -49,7 +49,7 @@ def registration(
 
 
 def registered(others: Mapping[str, registry.RegisteredDrill], mine: registry.RegisteredDrill) -> dict[str, str]:
-    """Of the drills in the register those that this one would meet: by identity, what is in the way."""
+    """Of the drills in the register those that this one would meet, by identity, with the reason."""
     found: dict[str, str] = {}
     for identity, one in others.items():
         nodes = [name for name in one.nodes if name in mine.nodes]
@@ -67,7 +67,7 @@ def registered(others: Mapping[str, registry.RegisteredDrill], mine: registry.Re
     return found
 
 
-async def in_the_way(
+async def blocking(
     api: Api,
     mine: registry.RegisteredDrill,
     *,
@@ -103,7 +103,7 @@ async def by_pods(
     tell: Callable[[str], None],
 ) -> dict[tuple[str, str], str]:
     """The drills whose pods in these namespaces this one would meet, by identity and node; ``tell`` is called where
-    they cannot be looked for."""
+    they cannot be listed."""
     drilled = {node.name for node in chosen}
     far = {node.name for node in far_ends(survey, chosen)} if own_far_end else set()
     found: dict[tuple[str, str], str] = {}

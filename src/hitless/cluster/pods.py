@@ -66,14 +66,14 @@ class DrillPod:
     _open: set[str] = field(default_factory=set)
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _trouble: str = ""
-    _told: bool = False
+    _removal_reported: bool = False
     _check: EventCheck = field(default_factory=EventCheck)
 
     @cached_property
     def _streams(self) -> frozenset[str]:
         """The streams that the pod may write: of its tools, and of the relay itself."""
         arguments = (self.document["spec"].get("containers") or [{}])[0].get("args", [])
-        given = [after for word, after in pairwise(arguments) if word == "--tool"]
+        given = [value for option, value in pairwise(arguments) if option == "--tool"]
         return frozenset({relay.OWN, *(one.partition("=")[0] for one in given)})
 
     @property
@@ -223,14 +223,14 @@ class DrillPod:
         why = await self._taken()
         if not why:
             self.fail(text)
-        elif not self._told:
-            self._told = True
+        elif not self._removal_reported:
+            self._removal_reported = True
             self.fail(why)
 
     async def confirm(self) -> None:
         """Report that somebody removed the pod, if so and not reported yet: a drill may end before its stream."""
-        if not self._told and (why := await self._taken()):
-            self._told = True
+        if not self._removal_reported and (why := await self._taken()):
+            self._removal_reported = True
             self.fail(why)
 
     async def _taken(self) -> str:

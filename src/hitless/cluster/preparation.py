@@ -63,12 +63,12 @@ class Operator(Protocol):
         """Whether these nodes (their labels by name) may be drilled now, by the windows; ``MissingError`` if not."""
 
     async def at_work(self, api: Api) -> list[str]:
-        """Rollouts that are under way in the cluster: reasons not to begin."""
+        """Rollouts that are running in the cluster: reasons not to begin."""
 
-    def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
+    def wait_for(self, work: Coroutine[Any, Any, _T], connection: Connection) -> _T:
         """Run the first requests to a server."""
 
-    def place_of(self, way: Connection) -> str:
+    def place_of(self, connection: Connection) -> str:
         """Which cluster is meant, for a question."""
 
 
@@ -92,12 +92,14 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Op
     _check(choices, grace)
     plan = replace(plan, patience=PATIENCE)
     # The context that is current now is meant, whichever is when the question has been answered.
-    way = read(choices.kubeconfig, choices.context)
-    choices = replace(choices, context=way.context)
+    connection = read(choices.kubeconfig, choices.context)
+    choices = replace(choices, context=connection.context)
 
     own_far_end = not choices.to or "node" in choices.to
 
-    survey, chosen, against, missing, dead = operator.wait_for(_see(choices, restart, own_far_end, operator), way)
+    survey, chosen, against, missing, dead = operator.wait_for(
+        _see(choices, restart, own_far_end, operator), connection
+    )
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
@@ -114,7 +116,7 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Op
     if against:
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or fix that first")
     permit = operator.allow(labels, choices)
-    if not choices.yes and not operator.agree(_question(operator.place_of(way), plan, survey, chosen, restart)):
+    if not choices.yes and not operator.agree(_question(operator.place_of(connection), plan, survey, chosen, restart)):
         return None
 
     @asynccontextmanager
@@ -146,8 +148,8 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Op
                     Abort(*abort_after(choices.abort_after)),
                 )
 
-    async def after(told: RecordedDrill, verdict: Verdict) -> None:
-        await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity, operator)
+    async def after(recorded: RecordedDrill, verdict: Verdict) -> None:
+        await _announce(choices, recorded, verdict, [node.name for node in chosen], pods.identity, operator)
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, plan, target, after, permit)
@@ -171,7 +173,7 @@ async def _see(
             choices.namespace, survey, chosen, restart, own_far_end=own_far_end, at_once=choices.at_once
         )
         seen = {identity for identity, _ in found}
-        alive, dead = await other_drills.in_the_way(api, mine, tell=operator.warn, ignored=seen)
+        alive, dead = await other_drills.blocking(api, mine, tell=operator.warn, ignored=seen)
         against = [*found.values(), *alive.values(), *await operator.at_work(api)]
         against[:0] = objections(survey, chosen, by_rollout=entry_of(restart).by_rollout)
         missing = choices.dry_run and await _missing(api, choices.namespace)
@@ -185,8 +187,8 @@ async def _still_free(
     dead: set[str],
     operator: Operator,
 ) -> None:
-    """Raises ``MissingError`` where another drill or a rollout began since the cluster was looked at."""
-    alive, gone = await other_drills.in_the_way(api, mine, tell=operator.warn, others=others, dead=dead)
+    """Raises ``MissingError`` where another drill or a rollout began since the cluster was surveyed."""
+    alive, gone = await other_drills.blocking(api, mine, tell=operator.warn, others=others, dead=dead)
     against = [*alive.values(), *await operator.at_work(api)]
     if against:
         raise MissingError(
@@ -203,8 +205,8 @@ def _check(choices: Choices, grace: float | None) -> None:
     check(choices)
 
 
-async def _tell(
-    choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, operator: Operator
+async def _announce(
+    choices: Choices, recorded: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, operator: Operator
 ) -> None:
     """Post Events and metrics; a failure is a warning, and changes neither the verdict nor the reports."""
 
@@ -216,7 +218,9 @@ async def _tell(
             operator.warn(f"the Events could not be posted: {error}")
     if choices.push_metrics:
         try:
-            await push(choices.push_metrics, render("prometheus", told, verdict), "hitless_drill", "node", nodes[-1])
+            await push(
+                choices.push_metrics, render("prometheus", recorded, verdict), "hitless_drill", "node", nodes[-1]
+            )
         except HitlessError as error:
             operator.warn(f"the metrics could not be pushed: {error}")
 

@@ -3,9 +3,9 @@
 Problem: two drills that begin at the same moment do not see each other's pods yet, and those in other namespaces they
 may not see at all. Promise: an entry is one patch, and the answer to it holds all entries, so that of two drills that
 enter at once the second one sees the first. A driver renews its entry every few seconds; one that is known to have
-died, or was silent for ``heartbeat.LOOK``, blocks nobody, and the next drill removes its entry. Without the rights for
-the ConfigMap a drill goes on, and reports that. The last drill that ends deletes the ConfigMap. A rollout only reads
-it: its own record is what drills look for after they entered. Next stages: ``other_drills``, ``preparation``,
+died, or was silent for ``heartbeat.LOOK``, blocks no drill, and the next drill removes its entry. Without the rights
+for the ConfigMap a drill goes on, and reports that. The last drill that ends deletes the ConfigMap. A rollout only
+reads it: drills read the rollout's own record after they entered. Next stages: ``other_drills``, ``preparation``,
 ``leftovers``.
 """
 
@@ -145,7 +145,7 @@ async def _beats(api: Api, identity: str, entry: RegisteredDrill) -> None:
         except HitlessError:
             continue  # the server is away
         except asyncio.CancelledError:
-            # one that is still on its way would put back what is removed next
+            # a request that is still in flight would put back what is removed next
             await asyncio.wait([renewal], timeout=_LAST_BEAT)
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)

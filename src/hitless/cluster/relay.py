@@ -28,7 +28,7 @@ from hitless.kernel.clock import Clock
 from hitless.model.events import LONGEST, Note, encode
 from hitless.model.reading import whole_of
 
-_LAST_WORDS = 4096  # bytes of a tool's standard error
+_LAST_BYTES = 4096  # bytes of a tool's standard error
 __all__ = ["OWN", "Relay", "TakenOver", "answer_clock", "read", "signal_container", "stop"]
 
 OWN = "relay"
@@ -73,9 +73,9 @@ class Relay:
             errors = files.own(
                 self.folder / f"{name}.err", os.O_WRONLY | os.O_TRUNC
             )  # a file: unlike a pipe, it needs no reader
-            with os.fdopen(errors, "wb") as words:
+            with os.fdopen(errors, "wb") as stderr:
                 running[name] = processes.start(
-                    [*self.program, *arguments], stdout=processes.PIPE, stderr=words, environment=environment
+                    [*self.program, *arguments], stdout=processes.PIPE, stderr=stderr, environment=environment
                 )
         threads = [
             threading.Thread(target=self._spool, args=(name, process), daemon=True) for name, process in running.items()
@@ -112,7 +112,7 @@ class Relay:
             self._note(clock, "error", self._broken)
         if self._full:
             self._note(clock, "error", f"the spool is full ({self.limit} bytes): the tools were stopped")
-        codes = [_told(name, process.returncode, self.folder) for name, process in running.items()]
+        codes = [_end_message(name, process.returncode, self.folder) for name, process in running.items()]
         for trouble in filter(None, codes):
             self._note(clock, "error", trouble)
         return [1 if trouble else 0 for trouble in codes]
@@ -149,14 +149,14 @@ class Relay:
                 view = view[os.write(self._fd, view) :]
 
 
-def _told(name: str, code: int, folder: Path) -> str:
+def _end_message(name: str, code: int, folder: Path) -> str:
     """The message about a tool's end; 1 and 2 are verdicts (something lost, could not tell), not failures."""
     with os.fdopen(files.opened(folder / f"{name}.err"), "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS))
-        words = file.read(_LAST_WORDS).decode(errors="replace").strip()
-    if code == 0 or (code in (1, 2) and not words):
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_BYTES))
+        stderr = file.read(_LAST_BYTES).decode(errors="replace").strip()
+    if code == 0 or (code in (1, 2) and not stderr):
         return ""
-    return f"{name} ended with {code}: {words[-500:]}"
+    return f"{name} ended with {code}: {stderr[-500:]}"
 
 
 def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
@@ -250,7 +250,7 @@ def signal_container(container: str, number: signal.Signals, proc: Path = Path("
             status = (entry / "status").read_text()
             born = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
         except OSError:
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
         inside = next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), "")
         found.append((inside != "1", born, int(entry.name)))  # on the host's process ids: the oldest is the first
     if not found:

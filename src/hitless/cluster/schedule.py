@@ -1,7 +1,7 @@
 """Drills on a schedule: the next node, and the Events and metrics about its result.
 
 Problem: a CronJob drills one node a run, must come to every node in turn, and its results must be seen where operators
-look. Promise: the last node drilled is in one small ConfigMap, the next is the one after it by name (so that nodes may
+read. Promise: the last node drilled is in one small ConfigMap, the next is the one after it by name (so that nodes may
 come and go); every drilled node gets one Kubernetes Event with the verdict and its first reasons; the same result is in
 the log of the job, and in its exit code. Next stage: ``hitless.cli``.
 """
@@ -54,14 +54,14 @@ def event(verdict: Verdict, node: str, identity: str, now: dt.datetime) -> Docum
     """The Event about a node. Events about nodes live in the namespace ``default``."""
     agent = next((one for one in verdict.agents if one.agent in verdict.judged), None)
     reasons = "; ".join(agent.reasons) if agent is not None else "nothing was measured"
-    word = {"pass": "DrillPassed", "fail": "DrillFailed"}.get(verdict.verdict, "DrillInconclusive")
+    reason = {"pass": "DrillPassed", "fail": "DrillFailed"}.get(verdict.verdict, "DrillInconclusive")
     time = now.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"hitless-{identity}-{node}"[:253].rstrip("-."), "namespace": "default"},
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
-        "reason": word,
+        "reason": reason,
         "message": clean(f"restart of {verdict.judge}: {reasons}", _LONGEST),
         "type": "Normal" if verdict.verdict == "pass" else "Warning",
         "source": {"component": "hitless-drill", "host": node},

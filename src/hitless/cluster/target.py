@@ -1,7 +1,7 @@
 """A cluster as a drill's target: pods on its nodes, the agent's pods restarted.
 
 Problem: the rounds and the verdict of the lab must hold where an operator needs them. Promise: one node at a time
-unless told otherwise; beside the probe through the egress path, one from the host's network and one between pods tell
+by default; beside the probe through the egress path, one from the host's network and one between pods tell
 an outage of egress from one of everything; too many losses end the drill (``Abort``); whatever was made is removed
 when the block ends, and what could not be removed is named with the command that does. Next stage: ``hitless.drill``
 runs it.
@@ -222,7 +222,7 @@ class ClusterTarget:
         def say(event: e.Event, stream: str) -> None:
             for recorder in recorders:
                 recorder.write(event, stream)
-                if recorder is not first:  # the rounds look at the first recorder: it speaks for the group
+                if recorder is not first:  # the rounds read the first recorder only, as that of the group
                     first.observe(event, recorder.node)
             if self.abort.see(event, stream, recorders[0].node):
                 first.fail(f"aborted: {self.abort.reason}")

@@ -1,4 +1,4 @@
-"""The first look: what a node or a cluster has, what a restart of its agent would cost, and what to type next.
+"""The first diagnosis: what a node or a cluster has, what a restart of its agent would cost, and what to type next.
 
 Problem: an operator who has just heard of this project wants an answer about their own cluster before anything is run
 on it. Promise: everything here only reads; each check gives a ``DoctorFinding`` with its state and, where there is

@@ -3,7 +3,7 @@
 Problem: a report without rules and versions cannot be answered, and with them it holds addresses and names. Promise: a
 .tar.gz of text files, written whole or not at all, mode 0600; each part is bounded; secrets are taken out always; with
 ``masked`` every address is replaced by one of the same family from documentation ranges, the same everywhere, and host
-and node names by words. It runs read-only programs (``iptables-save``, ``nft list ruleset``, ``ip``) and reads files.
+and node names by labels. It runs read-only programs (``iptables-save``, ``nft list ruleset``, ``ip``) and reads files.
 """
 
 from __future__ import annotations

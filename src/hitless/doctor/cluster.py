@@ -34,11 +34,11 @@ _NEEDED = (("create", "", "pods"), ("create", "", "pods/exec"), ("delete", "", "
 
 def diagnose_cluster(kubeconfig: Path | None, context: str | None) -> Diagnosis:
     """Everything about the cluster of a kubeconfig's context; raises ``ApiError`` when it is unreachable."""
-    way = read(kubeconfig, context)
-    findings = asyncio.run(_findings(kubeconfig, way.context))
-    findings += _costs(kubeconfig, way.context)
-    subject = f"cluster of context {way.context or '(this pod)'} at {way.cluster.server}"
-    return Diagnosis.of(subject, findings, _next({one.id: one for one in findings}, way.context), __version__)
+    connection = read(kubeconfig, context)
+    findings = asyncio.run(_findings(kubeconfig, connection.context))
+    findings += _costs(kubeconfig, connection.context)
+    subject = f"cluster of context {connection.context or '(this pod)'} at {connection.cluster.server}"
+    return Diagnosis.of(subject, findings, _next({one.id: one for one in findings}, connection.context), __version__)
 
 
 async def _findings(kubeconfig: Path | None, context: str | None) -> list[DoctorFinding]:

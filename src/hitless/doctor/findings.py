@@ -23,7 +23,7 @@ FindingCode = Literal["", "protected"]
 
 
 class DoctorFinding(msgspec.Struct, frozen=True):
-    """One check: ``id`` is stable, ``title`` a word or two, ``text`` sentences, ``command`` what helps.
+    """One check: ``id`` is stable, ``title`` a short noun, ``text`` sentences, ``command`` what helps.
 
     ``code``: what was found, where something depends on it. ``essential``: without an answer to it the whole is
     "cannot tell".

@@ -95,13 +95,17 @@ def _release() -> DoctorFinding:
         return DoctorFinding(
             "release", title, "unknown", error.message, "hitless advise --version RELEASE", essential=True
         )
-    told = judgement.advise(releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source)
-    what = f"{told.subject}{f', flannel {told.flannel}' if told.flannel and told.flannel not in told.subject else ''}"
-    more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {told.flannel}"
-    if told.status == "unknown":
-        return DoctorFinding("release", title, "unknown", f"{what}: {told.summary}", more, essential=True)
-    state: State = "problem" if told.status == "affected" else "note"
-    return DoctorFinding("release", title, state, f"{what}: {_COST[told.status]}", more)
+    found = judgement.advise(
+        releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source
+    )
+    what = (
+        f"{found.subject}{f', flannel {found.flannel}' if found.flannel and found.flannel not in found.subject else ''}"
+    )
+    more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {found.flannel}"
+    if found.status == "unknown":
+        return DoctorFinding("release", title, "unknown", f"{what}: {found.summary}", more, essential=True)
+    state: State = "problem" if found.status == "affected" else "note"
+    return DoctorFinding("release", title, state, f"{what}: {_COST[found.status]}", more)
 
 
 def _ruleset() -> Ruleset:
@@ -170,11 +174,11 @@ def _of_state(event: RuleState, profile: str) -> DoctorFinding:
 
 
 def _guard(run_dir: Path, release: Sequence[DoctorFinding], egress: Sequence[DoctorFinding]) -> DoctorFinding:
-    told = guard_status.read(run_dir)
-    text = told.text().splitlines()[0]
-    if told.verdict == "protected":
+    status = guard_status.read(run_dir)
+    text = status.text().splitlines()[0]
+    if status.verdict == "protected":
         return DoctorFinding("guard", "guard", "ok", text, code="protected")
-    if told.verdict == "unknown":
+    if status.verdict == "unknown":
         return DoctorFinding("guard", "guard", "problem", text, "hitless guard status")
     if any(one.state in ("problem", "note") for one in release) or any(one.state == "ok" for one in egress):
         return DoctorFinding("guard", "guard", "note", f"{text}: a restart is not bridged", "hitless guard --observe")

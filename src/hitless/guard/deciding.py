@@ -133,7 +133,7 @@ class Decider:
         else:
             since = self._given_up.since
             if since is None or now - since > self.limits.partial:
-                self._given_up = None  # they stood for so long that they were the primary's word
+                self._given_up = None  # they lasted long enough to be the primary's decision
                 return self._waiting(now, stated)
             why = Reason(Code.INEXACT_RULES_GONE)
         self.installed = self.proven = self._given_up.standby

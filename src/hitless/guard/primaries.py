@@ -31,7 +31,7 @@ class Primary:
     networks: tuple[Network, ...] = ()
     processes: tuple[str, ...] = ()
     subnet_files: tuple[str, ...] = ()
-    forward: tuple[str, ...] = ()  # words by which a drop in forward is laid to the agent, for reports
+    forward: tuple[str, ...] = ()  # texts in a forward drop's rule by which reports attribute it to the agent
 
 
 def names() -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class GuardState(StrEnum):
     WAITING = "waiting for rules to learn from"
     WITHDRAWN = "withdrawn"
     CARRYING = "carrying"  # the primary has a gap, and the standby carries the flows
-    GAP = "gap"  # the primary has a gap, and nobody does
+    GAP = "gap"  # the primary has a gap, and the standby does not carry them either
     STANDING_BY = "standing by"
     WATCHING = "watching"  # --observe: it could stand by
 

@@ -35,7 +35,7 @@ __all__ = ["Numbers", "Reporter"]
 _LAST = 20  # gaps that status shows
 _MOST_WRITERS = 64
 _LISTED = 20
-_LONG = 10_000_000_000  # nanoseconds after which a gap is told although it is not over
+_LONG = 10_000_000_000  # nanoseconds after which a gap is reported although it is still open
 _QUIET = 60_000_000_000  # nanoseconds between records of a leak that goes on
 
 

@@ -36,8 +36,8 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    words = [None if word is None else word.encode() for word in (source, target, kind)]
-    if libc.mount(*words, ctypes.c_ulong(flags), None if data is None else data.encode()) != 0:
+    encoded = [None if text is None else text.encode() for text in (source, target, kind)]
+    if libc.mount(*encoded, ctypes.c_ulong(flags), None if data is None else data.encode()) != 0:
         raise KernelError("mount", f"{kind or source} on {target}", ctypes.get_errno())
 
 
@@ -154,10 +154,10 @@ class _Keeper:
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, ())
                 out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                told = os.memfd_create("stdin")
-                os.write(told, stdin.encode())
-                os.lseek(told, 0, os.SEEK_SET)
-                for source, target in ((told, 0), (out, 1), (out, 2)):
+                standard_input = os.memfd_create("stdin")
+                os.write(standard_input, stdin.encode())
+                os.lseek(standard_input, 0, os.SEEK_SET)
+                for source, target in ((standard_input, 0), (out, 1), (out, 2)):
                     os.dup2(source, target)
                 os.execvpe(argv[0], argv, {**os.environ, **environment})
             finally:

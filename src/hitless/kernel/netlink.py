@@ -91,7 +91,7 @@ class TornError(KernelError):
     """A change interrupted a dump, which must be read again."""
 
 
-def refusal(number: int, operation: str, subject: str, words: str = "") -> KernelError | MissingError:
+def refusal(number: int, operation: str, subject: str, message: str = "") -> KernelError | MissingError:
     """The exception for a refused request."""
     if number == errno.EPERM:
         return MissingError(
@@ -100,7 +100,7 @@ def refusal(number: int, operation: str, subject: str, words: str = "") -> Kerne
         )
     kinds = {errno.ENOENT: NotFound, errno.ESRCH: NotFound, errno.ENODEV: NotFound, errno.EEXIST: AlreadyExists}
     kind = kinds.get(number, EventsLostError if number == errno.ENOBUFS else KernelError)
-    return kind(operation, subject, number, f"{os.strerror(number)}: {words}" if words else "")
+    return kind(operation, subject, number, f"{os.strerror(number)}: {message}" if message else "")
 
 
 class Socket:
@@ -328,12 +328,12 @@ class Socket:
         """Raise the error of an NLMSG_ERROR; return when it is a plain acknowledgement."""
         if len(reply.payload) < 20:
             raise KernelError(operation, subject, reason="the kernel's answer is cut short")
-        (status,), words = _I32.unpack_from(reply.payload), ""
+        (status,), message = _I32.unpack_from(reply.payload), ""
         if status == 0:
             return
         if reply.flags & _ACK_TLVS:
             start = 20
             if not reply.flags & _CAPPED:
                 start = 4 + ((_U32.unpack_from(reply.payload, 4)[0] + 3) & ~3)
-            words = to_text(attributes(reply.payload, start).get(_ERR_MSG, b""))
-        raise refusal(-status, operation, subject, words)
+            message = to_text(attributes(reply.payload, start).get(_ERR_MSG, b""))
+        raise refusal(-status, operation, subject, message)

@@ -30,7 +30,7 @@ def only_ours(operation: str, subject: str) -> Iterator[None]:
         reason = "" if error.errno else str(error) or type(error).__name__
         raise KernelError(operation, subject, error.errno or 0, reason) from error
     except UNREADABLE as error:
-        words = f"what the kernel says is not understood ({type(error).__name__}: {error})"
-        raise KernelError(operation, subject, reason=words) from error
+        problem = f"what the kernel says is not understood ({type(error).__name__}: {error})"
+        raise KernelError(operation, subject, reason=problem) from error
     except Exception as error:
         raise Defect(f"{operation} {subject}", error) from error

@@ -155,8 +155,8 @@ def _fetched(thread: int, before: int) -> int:
 def _standing(thread: int) -> tuple[str, int]:
     """Its state and the core that it is or was on (proc_pid_stat(5))."""
     with open(f"/proc/self/task/{thread}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        words = file.read().rpartition(") ")[2].split()
-    return words[0], int(words[36])
+        fields = file.read().rpartition(") ")[2].split()
+    return fields[0], int(fields[36])
 
 
 def _urgent(thread: int, level: int) -> None:

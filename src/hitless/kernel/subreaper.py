@@ -63,9 +63,9 @@ def _watch(program: int) -> int:
     """The program's wait status, once it and all that it left behind have ended."""
     status: int | None = None
     while True:
-        ended, word = _reap()
+        ended, ended_with = _reap()
         if ended == program:
-            status = word
+            status = ended_with
         elif ended == 0:
             if status is not None:
                 _kill_children()

@@ -46,40 +46,42 @@ class Access:
 
 def access(kubeconfig: Path | None, context: str | None, *, answered: bool = False) -> Access:
     """The access that this kubeconfig gives, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
-    way = read(kubeconfig, context)
-    cluster = way.cluster
+    connection = read(kubeconfig, context)
+    cluster = connection.cluster
     proxy = cluster.proxy or proxies.chosen(cluster.server, os.environ)
-    now = None if way.plugin is not None else credentials.from_way(way)
+    now = None if connection.plugin is not None else credentials.from_connection(connection)
 
     async def fetch() -> credentials.Credential:
-        again = read(kubeconfig, way.context)  # somebody may have logged in again
-        if (again.cluster, again.user, again.impersonation) != (cluster, way.user, way.impersonation):
+        again = read(kubeconfig, connection.context)  # somebody may have logged in again
+        if (again.cluster, again.user, again.impersonation) != (cluster, connection.user, connection.impersonation):
             raise InputError(
                 "it names another cluster or user than at the beginning; what it says now is not for the first one",
-                where=way.where,
-                expected=f"{cluster.server} in context {way.context}",
+                where=connection.where,
+                expected=f"{cluster.server} in context {connection.context}",
             )
         if again.plugin is not None:
-            return await login.from_plugin(again.plugin, way.where)
-        return credentials.from_way(again)
+            return await login.from_plugin(again.plugin, connection.where)
+        return credentials.from_connection(again)
 
     def transport(certificate: Certificate | None) -> httpx2.AsyncHTTPTransport:
-        return _transport(tls.towards(way, certificate), proxy)
+        return _transport(tls.context_for(connection, certificate), proxy)
 
-    connections = _Connections(transport, now.certificate if now else None, way, proxy, answered)
+    connections = _Connections(transport, now.certificate if now else None, connection, proxy, answered)
     try:
         address = httpx2.URL(cluster.server)
     except httpx2.InvalidURL:
-        raise InputError("its server is not a URL", where=way.where, expected="server: https://HOST:PORT") from None
+        raise InputError(
+            "its server is not a URL", where=connection.where, expected="server: https://HOST:PORT"
+        ) from None
     client = httpx2.AsyncClient(
         base_url=address,
         auth=login.Login(fetch, connections.present, now),
-        headers=[(name.encode(), value) for name, value in way.impersonation],
+        headers=[(name.encode(), value) for name, value in connection.impersonation],
         transport=connections,
         timeout=httpx2.Timeout(_TIMEOUT),
         event_hooks={"response": [_read_refusal]},
     )
-    return Access(client, cluster.server, way.namespace, way.where)
+    return Access(client, cluster.server, connection.namespace, connection.where)
 
 
 class _Connections(httpx2.AsyncBaseTransport):
@@ -94,13 +96,13 @@ class _Connections(httpx2.AsyncBaseTransport):
         self,
         make: Callable[[Certificate | None], httpx2.AsyncHTTPTransport],
         certificate: Certificate | None,
-        way: Connection,
+        connection: Connection,
         proxy: str,
         answered: bool,
     ) -> None:
         self._make = make
         self._all = [make(certificate)]
-        self._way = way
+        self._connection = connection
         self._proxy = proxy
         self._answered = answered
         self._by = f" (by the proxy {proxies.shown(proxy)})" if proxy else ""
@@ -112,7 +114,7 @@ class _Connections(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
-        name = self._way.cluster.server_name
+        name = self._connection.cluster.server_name
         if self._by_connect and ":" in url.host:
             request.url, name = _Bracketed(url), name or url.host
         if name:
@@ -136,7 +138,7 @@ class _Connections(httpx2.AsyncBaseTransport):
         return response
 
     def _refuse(self, error: Exception) -> None:
-        if not self._answered and (why := refusals.lasting(error, self._way, self._proxy)):
+        if not self._answered and (why := refusals.lasting(error, self._connection, self._proxy)):
             raise ApiError(why) from error
 
     async def aclose(self) -> None:

@@ -51,11 +51,11 @@ def connect(
 class Api:
     """Calls on one API server; ``namespace`` is the context's own."""
 
-    def __init__(self, way: Access, patience: Patience) -> None:
-        self.client = way.client
-        self.server = way.server
-        self.namespace = way.namespace
-        self.calls = ApiCalls(way, patience)
+    def __init__(self, target: Access, patience: Patience) -> None:
+        self.client = target.client
+        self.server = target.server
+        self.namespace = target.namespace
+        self.calls = ApiCalls(target, patience)
 
     @property
     def patience(self) -> Patience:

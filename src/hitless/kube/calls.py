@@ -52,12 +52,12 @@ class Patience:
 class ApiCalls:
     """Calls on one server. ``accepted``: whether it has accepted our credentials before."""
 
-    def __init__(self, way: Access, patience: Patience) -> None:
-        self.client = way.client
-        self.server = way.server
+    def __init__(self, target: Access, patience: Patience) -> None:
+        self.client = target.client
+        self.server = target.server
         self.patience = patience
         self.accepted = False
-        self._where = way.where
+        self._where = target.where
         self._limits: dict[asyncio.Timeout, float] = {}
 
     async def call(

@@ -64,21 +64,21 @@ class Client:
 
     def __init__(
         self,
-        way: Connection,
+        connection: Connection,
         environment: Mapping[str, str],
         *,
         agent: str = "hitless",
         again: Callable[[], Connection] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.server = way.cluster.server
-        self._way = way
+        self.server = connection.cluster.server
+        self._connection = connection
         self._environment = environment
         self._agent = agent
         self._again = again
         self._now = now
         self._stopped = threading.Event()
-        self._transport = Transport(way, environment, agent)
+        self._transport = Transport(connection, environment, agent)
 
     def get(self, kind: Kind[_T], name: str, namespace: str = "") -> _T:
         """One object."""
@@ -121,18 +121,18 @@ class Client:
     def _follow(self, watching: ListWatch[_T], path: str, what: str) -> Iterator[Change[_T] | Away]:
         failures = 0
         while not self._stopped.is_set():
-            begun, said = self._now(), False
+            begun, received = self._now(), False
             problem: ApiError | None = None
             try:
                 with closing(self._changes(watching, path)) as changes:
                     for change in changes:
-                        failures, said = 0, True
+                        failures, received = 0, True
                         if change is not None:
                             yield change
             except ApiError as error:
                 problem = None if watching.refused(error) else error
             else:
-                if not said and self._now() - begun < 1.0:
+                if not received and self._now() - begun < 1.0:
                     problem = ApiError(f"{what}: {self.server} ends every watch at once")
             if problem is None or self._stopped.is_set():
                 continue
@@ -230,19 +230,19 @@ class Client:
         if self._again is None:
             return False
         try:
-            way = self._again()
-            same = (way.cluster, way.user, way.impersonation) == (
-                self._way.cluster,
-                self._way.user,
-                self._way.impersonation,
+            connection = self._again()
+            same = (connection.cluster, connection.user, connection.impersonation) == (
+                self._connection.cluster,
+                self._connection.user,
+                self._connection.impersonation,
             )
-            if not same or way == self._way:
+            if not same or connection == self._connection:
                 return False
-            transport = Transport(way, self._environment, self._agent)
+            transport = Transport(connection, self._environment, self._agent)
         except HitlessError:
             return False  # half written, perhaps: the refusal is reported
         self._transport.release()
-        self._way, self._transport = way, transport
+        self._connection, self._transport = connection, transport
         if self._stopped.is_set():
             transport.close()
         return True

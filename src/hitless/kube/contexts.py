@@ -178,20 +178,26 @@ def _chosen(config: Kubeconfig, context: str) -> Connection:
     if chosen.user and chosen.user not in config.users:
         raise InputError(f"it has no user {chosen.user!r}", where=where, expected=f"that of context {context}")
     of_cluster = config.clusters[chosen.cluster]
-    said = _struct(of_cluster, _Cluster, f"cluster {chosen.cluster}")
+    given_cluster = _struct(of_cluster, _Cluster, f"cluster {chosen.cluster}")
     of_user = config.users[chosen.user] if chosen.user else KubeconfigEntry(where, {})
     user = _struct(of_user, _User, f"user {chosen.user}")
     part = f"{of_user.where}: user {chosen.user}"
     _check_user(user, part)
     certificate = _certificate(user, part)
-    tls = bool(said.certificate_authority or said.certificate_authority_data or said.insecure_skip_tls_verify)
-    cluster, of_server = _cluster(said, tls or certificate is not None, f"{of_cluster.where}: cluster {chosen.cluster}")
+    tls = bool(
+        given_cluster.certificate_authority
+        or given_cluster.certificate_authority_data
+        or given_cluster.insecure_skip_tls_verify
+    )
+    cluster, of_server = _cluster(
+        given_cluster, tls or certificate is not None, f"{of_cluster.where}: cluster {chosen.cluster}"
+    )
     password = (user.username, user.password) if user.username else None
     if password is None and not (user.token or user.token_file or user.exec):
         password = of_server
     plugin = None
     if user.exec is not None and not (user.token or user.token_file or password or certificate):
-        plugin = _plugin(user.exec, said, cluster, part)
+        plugin = _plugin(user.exec, given_cluster, cluster, part)
     return Connection(
         where,
         context,
@@ -215,15 +221,17 @@ def _struct(entry: KubeconfigEntry, kind: type[_T], what: str) -> _T:
         raise InputError(f"{what}: {error}", where=entry.where, expected=EXPECTED) from None
 
 
-def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[KubeconfigCluster, tuple[str, str] | None]:
+def _cluster(given: _Cluster, tls: bool, where: str) -> tuple[KubeconfigCluster, tuple[str, str] | None]:
     """The cluster, and the name and password of its server's URL."""
-    if not said.server:
+    if not given.server:
         raise InputError("it has no server", where=where, expected="server: https://HOST:PORT")
-    _one_of(where, certificate_authority=said.certificate_authority, its_data=said.certificate_authority_data)
-    if said.insecure_skip_tls_verify and (said.certificate_authority or said.certificate_authority_data):
+    _one_of(where, certificate_authority=given.certificate_authority, its_data=given.certificate_authority_data)
+    if given.insecure_skip_tls_verify and (given.certificate_authority or given.certificate_authority_data):
         raise InputError("insecure-skip-tls-verify with a certificate authority", where=where, expected="one of them")
-    authority = _given(said.certificate_authority, said.certificate_authority_data, "certificate-authority-data", where)
-    text = said.server if "://" in said.server else f"{'https' if tls else 'http'}://{said.server}"
+    authority = _given(
+        given.certificate_authority, given.certificate_authority_data, "certificate-authority-data", where
+    )
+    text = given.server if "://" in given.server else f"{'https' if tls else 'http'}://{given.server}"
     expected = "server: https://HOST:PORT"
     try:
         url = urls.parsed(text)
@@ -234,15 +242,15 @@ def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[KubeconfigCluster, 
     cluster = KubeconfigCluster(
         url.shown,
         authority,
-        said.insecure_skip_tls_verify,
-        said.tls_server_name,
-        proxies.proxy(said.proxy_url, f"{where}: proxy-url") if said.proxy_url else "",
+        given.insecure_skip_tls_verify,
+        given.tls_server_name,
+        proxies.proxy(given.proxy_url, f"{where}: proxy-url") if given.proxy_url else "",
     )
     return cluster, url.user
 
 
 def _check_user(user: _User, where: str) -> None:
-    """Refuse contradicting fields, and ways to log in that no longer exist."""
+    """Refuse contradicting fields, and login methods that no longer exist."""
     token = user.token or user.token_file
     _one_of(where, token=token, username=user.username or user.password)
     _one_of(where, client_certificate=user.client_certificate, its_data=user.client_certificate_data)
@@ -306,14 +314,14 @@ def _impersonation(user: _User, where: str) -> tuple[tuple[str, bytes], ...]:
     """The impersonation headers."""
     if not user.as_:
         return ()
-    said = [("Impersonate-User", user.as_)]
-    said += [("Impersonate-Uid", user.as_uid)] if user.as_uid else []
-    said += [("Impersonate-Group", one) for one in user.as_groups]
+    headers = [("Impersonate-User", user.as_)]
+    headers += [("Impersonate-Uid", user.as_uid)] if user.as_uid else []
+    headers += [("Impersonate-Group", one) for one in user.as_groups]
     for key, values in user.as_user_extra.items():
-        said += [(f"Impersonate-Extra-{_escaped(key)}", one) for one in values or []]
-    if any(ord(letter) < 32 or ord(letter) == 127 for _, value in said for letter in value):
+        headers += [(f"Impersonate-Extra-{_escaped(key)}", one) for one in values or []]
+    if any(ord(letter) < 32 or ord(letter) == 127 for _, value in headers for letter in value):
         raise InputError("as, as-uid, as-groups or as-user-extra holds a control character", where=where)
-    return tuple((name, value.encode()) for name, value in said)
+    return tuple((name, value.encode()) for name, value in headers)
 
 
 def _escaped(key: str) -> str:
@@ -321,30 +329,30 @@ def _escaped(key: str) -> str:
     return "".join(chr(byte) if byte in _TOKEN_BYTES else f"%{byte:02X}" for byte in key.encode())
 
 
-def _plugin(said: _Exec, raw: _Cluster, cluster: KubeconfigCluster, where: str) -> Plugin:
-    if said.api_version not in _VERSIONS:
-        raise InputError(f"exec plugins of {said.api_version} are not known", where=where, expected="v1 or v1beta1")
-    if said.interactive_mode == "Always":
+def _plugin(given: _Exec, raw: _Cluster, cluster: KubeconfigCluster, where: str) -> Plugin:
+    if given.api_version not in _VERSIONS:
+        raise InputError(f"exec plugins of {given.api_version} are not known", where=where, expected="v1 or v1beta1")
+    if given.interactive_mode == "Always":
         raise InputError(
-            f"the login program {said.command} wants to ask the user (interactiveMode: Always)",
+            f"the login program {given.command} wants to ask the user (interactiveMode: Always)",
             where=where,
             expected="IfAvailable or Never; or log in before, and give the token or certificate",
         )
-    if said.interactive_mode not in (None, "", "Never", "IfAvailable"):
+    if given.interactive_mode not in (None, "", "Never", "IfAvailable"):
         raise InputError("its exec has an unknown interactiveMode", where=where, expected="Never or IfAvailable")
     return Plugin(
-        said.api_version,
-        said.command,
-        tuple(said.args or ()),
-        {one.name: one.value for one in said.env or []},
-        " ".join((said.install_hint or "").split()),
-        _told(raw, cluster) if said.provide_cluster_info else None,
+        given.api_version,
+        given.command,
+        tuple(given.args or ()),
+        {one.name: one.value for one in given.env or []},
+        " ".join((given.install_hint or "").split()),
+        _cluster_info(raw, cluster) if given.provide_cluster_info else None,
     )
 
 
-def _told(raw: _Cluster, cluster: KubeconfigCluster) -> dict[str, Any]:
+def _cluster_info(raw: _Cluster, cluster: KubeconfigCluster) -> dict[str, Any]:
     """``spec.cluster`` of an ExecCredential: the cluster as the program may use it itself."""
-    told: dict[str, Any] = {
+    info: dict[str, Any] = {
         "server": cluster.server,
         "tls-server-name": cluster.server_name,
         "insecure-skip-tls-verify": cluster.insecure,
@@ -352,6 +360,6 @@ def _told(raw: _Cluster, cluster: KubeconfigCluster) -> dict[str, Any]:
         "proxy-url": cluster.proxy,
         "disable-compression": raw.disable_compression,
     }
-    told = {key: value for key, value in told.items() if value}
+    info = {key: value for key, value in info.items() if value}
     config = next((one.extension for one in raw.extensions if one.name == _EXEC_EXTENSION), None)
-    return {**told, "config": config}
+    return {**info, "config": config}

@@ -1,7 +1,7 @@
 """Credentials for a server: an Authorization header, a client certificate, or both.
 
-Problem: a token may lie in a file that the kubelet renews, and what a file holds may be no token at all; what HTTP
-libraries say of a header that they refuse to send quotes it. Promise: ``from_way`` reads what the context names anew at
+Problem: a token may lie in a file that the kubelet renews, and a file may hold no valid token; an HTTP library
+that refuses to send a header quotes it in its error. Promise: ``from_connection`` reads what the context names anew at
 each call, and gives a header that can be sent, or ``InputError`` without the secret. Next stages: ``login``,
 ``transport``.
 """
@@ -16,7 +16,7 @@ from hitless.errors import InputError
 from hitless.kernel import files
 from hitless.kube.contexts import Certificate, Connection
 
-__all__ = ["Credential", "bearer", "from_way"]
+__all__ = ["Credential", "bearer", "from_connection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,19 @@ def bearer(token: str, where: str) -> str:
     return f"Bearer {token}" if token else ""
 
 
-def from_way(way: Connection) -> Credential:
+def from_connection(connection: Connection) -> Credential:
     """The credential in the kubeconfig itself."""
-    if way.password is not None:
-        name_and_password = ":".join(way.password).encode()
-        return Credential(f"Basic {base64.b64encode(name_and_password).decode()}", way.certificate)
-    token = way.token
-    if way.token_file is not None:
+    if connection.password is not None:
+        name_and_password = ":".join(connection.password).encode()
+        return Credential(f"Basic {base64.b64encode(name_and_password).decode()}", connection.certificate)
+    token = connection.token
+    if connection.token_file is not None:
         try:
-            token = files.read_text(way.token_file, most=files.MOST).strip() or token
+            token = files.read_text(connection.token_file, most=files.MOST).strip() or token
         except (OSError, ValueError) as error:
             if not token:
                 why = error.strerror if isinstance(error, OSError) else "it is not text"
-                raise InputError(f"the token file {way.token_file} cannot be read: {why}", where=way.where) from error
-    return Credential(bearer(token, way.where), way.certificate)
+                raise InputError(
+                    f"the token file {connection.token_file} cannot be read: {why}", where=connection.where
+                ) from error
+    return Credential(bearer(token, connection.where), connection.certificate)

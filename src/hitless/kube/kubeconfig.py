@@ -57,8 +57,8 @@ def merged(paths: Sequence[Path]) -> Kubeconfig:
         for kind, known in names.items():
             for name, entry in _entries(document, kind, path).items():
                 known.setdefault(name, entry)
-        said = document.get("current-context")
-        current = current or (said if isinstance(said, str) else "")
+        named = document.get("current-context")
+        current = current or (named if isinstance(named, str) else "")
     where = ", ".join(map(str, paths))
     if not any(names.values()):
         raise InputError("it has no clusters", where=where, expected=EXPECTED)
@@ -118,8 +118,8 @@ def _yaml(text: str, path: Path) -> Any:
     try:
         return from_yaml(text)
     except yaml.MarkedYAMLError as error:
-        words = " ".join(re.sub(r"(['\"]).*\1", "…", one) for one in (error.context, error.problem) if one)
-        raise _NoYaml(f"{words} (line {error.problem_mark.line + 1})" if error.problem_mark else words) from None
+        problem = " ".join(re.sub(r"(['\"]).*\1", "…", one) for one in (error.context, error.problem) if one)
+        raise _NoYaml(f"{problem} (line {error.problem_mark.line + 1})" if error.problem_mark else problem) from None
     except yaml.YAMLError:
         raise _NoYaml("it is not YAML") from None
 

@@ -95,22 +95,22 @@ async def from_plugin(plugin: Plugin, where: str) -> Credential:
     """What a login program gives (client.authentication.k8s.io/v1 and v1beta1)."""
     name = f"the login program {plugin.command}"
     try:
-        said = msgspec.json.decode(await _run(plugin, name, where), type=_Answer).status
+        status = msgspec.json.decode(await _run(plugin, name, where), type=_Answer).status
     except msgspec.DecodeError as error:
         raise InputError(f"{name} gave no credential: {error}", where=where) from error
-    if bool(said.client_certificate_data) != bool(said.client_key_data):
+    if bool(status.client_certificate_data) != bool(status.client_key_data):
         raise InputError(
             f"{name} gave half a certificate", where=where, expected="clientCertificateData, clientKeyData"
         )
-    if not said.token and not said.client_certificate_data:
+    if not status.token and not status.client_certificate_data:
         expected = "status.token, or status.clientCertificateData and clientKeyData"
         raise InputError(f"{name} gave no token", where=where, expected=expected)
     certificate = None
-    if said.client_certificate_data and said.client_key_data:
-        certificate = (said.client_certificate_data.encode(), said.client_key_data.encode())
-    ends = said.expiration_timestamp
+    if status.client_certificate_data and status.client_key_data:
+        certificate = (status.client_certificate_data.encode(), status.client_key_data.encode())
+    ends = status.expiration_timestamp
     return Credential(
-        f"Bearer {said.token}" if said.token else "",
+        f"Bearer {status.token}" if status.token else "",
         certificate,
         ends.replace(tzinfo=UTC) if ends is not None and ends.tzinfo is None else ends,
     )
@@ -120,8 +120,8 @@ async def _run(plugin: Plugin, name: str, where: str) -> bytes:
     spec: dict[str, Any] = {"interactive": False}
     if plugin.cluster is not None:
         spec["cluster"] = plugin.cluster
-    told = {"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec}
-    environment = {**plugin.environment, "KUBERNETES_EXEC_INFO": msgspec.json.encode(told).decode()}
+    request = {"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec}
+    environment = {**plugin.environment, "KUBERNETES_EXEC_INFO": msgspec.json.encode(request).decode()}
     try:
         process = await processes.start_async(
             [plugin.command, *plugin.arguments], environment=environment, new_session=True
@@ -140,7 +140,7 @@ async def _run(plugin: Plugin, name: str, where: str) -> bytes:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode != 0:
-        words = err.decode(errors="replace").strip().splitlines()
-        said = words[-1] if words else "no message"
-        raise InputError(f"{name} ended with {process.returncode}: {said}", where=where)
+        lines = err.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "no message"
+        raise InputError(f"{name} ended with {process.returncode}: {last}", where=where)
     return out

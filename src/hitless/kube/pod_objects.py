@@ -140,8 +140,8 @@ class Pod(Object, frozen=True):
     def disruption(self) -> str:
         """Why the cluster itself ends it (preemption, taint, eviction); empty when it does not."""
         conditions = self.status.conditions or []
-        told = next((one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None)
-        return f"{told.reason} {told.message}".strip() if told else ""
+        condition = next((one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None)
+        return f"{condition.reason} {condition.message}".strip() if condition else ""
 
 
 class PodTemplate(ApiStruct, frozen=True):

@@ -12,7 +12,7 @@ from hitless.kube.objects import Pod
 
 __all__ = ["PodProblem", "pod_problem"]
 
-_LAST_WORDS = 400  # characters of the container's log, as the kubelet reports its end
+_LAST_CHARACTERS = 400  # characters of the container's log, as the kubelet reports its end
 
 
 class PodProblem(NamedTuple):
@@ -37,8 +37,8 @@ def pod_problem(pod: Pod) -> PodProblem:
         if waiting is not None and waiting.reason not in ("", "ContainerCreating"):
             return PodProblem(f"{status.name}: {waiting.reason} {waiting.message}".strip(), waiting.reason)
         if ended is not None:
-            words = " ".join(ended.message.split())[-_LAST_WORDS:]
-            text = f"{status.name}: ended with {ended.exit_code} {ended.reason} {words}".strip()
+            message = " ".join(ended.message.split())[-_LAST_CHARACTERS:]
+            text = f"{status.name}: ended with {ended.exit_code} {ended.reason} {message}".strip()
             return PodProblem(text, ended.reason, ended=True)
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":

@@ -23,7 +23,7 @@ from hitless.errors import ApiError, CommandFailed, ours
 from hitless.kube import server_messages
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS
-from hitless.kube.refusals import said
+from hitless.kube.refusals import server_message
 from hitless.kube.relay_exits import TAKEN_OVER
 from hitless.model.documents import decoded
 from hitless.model.events import LONGEST
@@ -51,9 +51,9 @@ def transient(error: ApiError) -> bool:
     return error.status in _TRANSIENT or isinstance(error, KubeletAway)
 
 
-def _refused(message: str, said: str, status: int) -> ApiError:
-    """The error for a refusal; ``said``: the server's part of the message."""
-    kind = KubeletAway if status == 500 and server_messages.kubelet_away(said) else ApiError
+def _refused(message: str, server_text: str, status: int) -> ApiError:
+    """The error for a refusal; ``server_text``: the server's part of the message."""
+    kind = KubeletAway if status == 500 and server_messages.kubelet_away(server_text) else ApiError
     return kind(message, status=status)
 
 
@@ -116,8 +116,8 @@ def _exit_code(data: bytes, name: str) -> int:
         code = whole_of(cause.message)
         if cause.reason == "ExitCode" and code is not None:
             return code
-    said = outcome.message or outcome.reason or "failed"
-    raise _refused(f"{name}: {said}", said, 500)
+    why = outcome.message or outcome.reason or "failed"
+    raise _refused(f"{name}: {why}", why, 500)
 
 
 @asynccontextmanager
@@ -144,7 +144,7 @@ async def execute(
             raise asyncio.CancelledError from error  # the exception group of the closing connection would hide it
         first = _first(error)
         if isinstance(first, WebSocketUpgradeError):
-            status, why = first.response.status_code, said(first.response)
+            status, why = first.response.status_code, server_message(first.response)
             raise _refused(f"{name}: refused with {status}: {why}", why, status) from first
         if isinstance(first, HTTPXWSException | httpx2.RequestError | OSError):
             raise ApiError(f"{name}: {api.server}: {str(first) or type(first).__name__}") from first
@@ -172,12 +172,12 @@ async def output(api: Api, pod: str, namespace: str, container: str, command: Se
                     pieces.append(piece)
                     size += len(piece)
                     if size > _MOST_OUTPUT:
-                        said_by = f"{' '.join(command[:4])} in {namespace}/{pod}"
-                        raise ApiError(f"{said_by} says more than {_MOST_OUTPUT} bytes", status=500)
+                        source = f"{' '.join(command[:4])} in {namespace}/{pod}"
+                        raise ApiError(f"{source} says more than {_MOST_OUTPUT} bytes", status=500)
             if running.code != 0:
-                words = running.stderr.decode(errors="replace").strip().splitlines()
-                said_by = f"{' '.join(command[:4])} in {namespace}/{pod}"
-                raise CommandFailed(f"{said_by} ended with {running.code}: {words[-1:] or ''}", running.code or 0)
+                stderr = running.stderr.decode(errors="replace").strip().splitlines()
+                source = f"{' '.join(command[:4])} in {namespace}/{pod}"
+                raise CommandFailed(f"{source} ended with {running.code}: {stderr[-1:] or ''}", running.code or 0)
             return b"".join(pieces)
         except ApiError as error:
             wait = api.patience.wait(attempt)
@@ -219,9 +219,9 @@ async def follow(
                 if offset == begun:
                     return
                 continue
-            words = running.stderr.decode(errors="replace").strip()
+            stderr = running.stderr.decode(errors="replace").strip()
             kind = KubeletAway if running.code == TAKEN_OVER else ApiError
-            raise kind(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
+            raise kind(f"{namespace}/{pod}: reading its stream ended with {running.code}: {stderr}", status=500)
         except ApiError as error:
             wait = api.patience.wait(attempt)
             if not transient(error) or api.patience.now() - since + wait > api.patience.total:

@@ -14,20 +14,24 @@ from hitless.errors import InputError
 from hitless.kernel.memfiles import in_memory
 from hitless.kube.contexts import Certificate, Connection, KubeconfigCluster
 
-__all__ = ["towards"]
+__all__ = ["context_for"]
 
 
-def towards(way: Connection, certificate: Certificate | None) -> ssl.SSLContext:
+def context_for(connection: Connection, certificate: Certificate | None) -> ssl.SSLContext:
     """The TLS context for a connection; ``certificate``: our client certificate."""
     try:
-        context = _recognising(way.cluster)
+        context = _recognising(connection.cluster)
     except ValueError as error:
-        raise InputError(f"the certificate authority of {way.cluster.server}: {error}", where=way.where) from error
+        raise InputError(
+            f"the certificate authority of {connection.cluster.server}: {error}", where=connection.where
+        ) from error
     if certificate is not None:
         try:
             _show(context, certificate)
         except ValueError as error:
-            raise InputError(f"the client certificate of user {way.user}: {error}", where=way.where) from error
+            raise InputError(
+                f"the client certificate of user {connection.user}: {error}", where=connection.where
+            ) from error
     return context
 
 

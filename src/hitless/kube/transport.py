@@ -45,16 +45,16 @@ class Answer:
 class Transport:
     """Requests to the server of one context. ``close`` may be called by another thread: it ends every read."""
 
-    def __init__(self, way: Connection, environment: Mapping[str, str], agent: str) -> None:
-        if way.plugin is not None:
+    def __init__(self, connection: Connection, environment: Mapping[str, str], agent: str) -> None:
+        if connection.plugin is not None:
             expected = "a token, a tokenFile or a client certificate"
-            raise InputError("exec is not known to a daemon", where=way.where, expected=expected)
-        self._way = way
+            raise InputError("exec is not known to a daemon", where=connection.where, expected=expected)
+        self._settings = connection
         self._agent = agent
-        self._server = urls.parsed(way.cluster.server)
-        self._proxy = _proxy(way, environment)
+        self._server = urls.parsed(connection.cluster.server)
+        self._proxy = _proxy(connection, environment)
         secure = self._server.scheme == "https"
-        self._context = tls.towards(way, way.certificate) if secure else None
+        self._context = tls.context_for(connection, connection.certificate) if secure else None
         self._lock = threading.Lock()
         self._open: set[Line] = set()
         self._kept: Line | None = None
@@ -162,7 +162,7 @@ class Transport:
     def _connection(self, timeout: float) -> Line:
         host, port = self._server.host, self._server.port or _PORTS[self._server.scheme]
         if self._context is not None:
-            name = self._way.cluster.server_name
+            name = self._settings.cluster.server_name
             if self._proxy is None:
                 return SecureLine(host, port, timeout, self._context, name)
             return _Tunnelled(host, port, timeout, self._context, name, self._proxy)
@@ -174,13 +174,13 @@ class Transport:
         self, connection: Line, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> HTTPResponse:
         sent: dict[str, str | bytes] = {"Accept": "application/json", "User-Agent": self._agent, **headers}
-        sent |= dict(self._way.impersonation)
+        sent |= dict(self._settings.impersonation)
         target = self._server.path.rstrip("/") + path
         if self._proxy is not None and self._context is None:
             target = self._server.shown.rstrip("/") + path
             sent |= _authorization(self._proxy)
         try:
-            shown = credentials.from_way(self._way).authorization
+            shown = credentials.from_connection(self._settings).authorization
         except InputError as error:
             raise OSError(str(error)) from error
         if shown:
@@ -224,13 +224,13 @@ class _Tunnelled(SecureLine):
             answer.close()
 
 
-def _proxy(way: Connection, environment: Mapping[str, str]) -> urls.Url | None:
-    text = way.cluster.proxy or proxies.chosen(way.cluster.server, environment)
+def _proxy(connection: Connection, environment: Mapping[str, str]) -> urls.Url | None:
+    text = connection.cluster.proxy or proxies.chosen(connection.cluster.server, environment)
     if not text:
         return None
     found = urls.parsed(text)
     if found.scheme != "http":
-        where = f"proxy-url in {way.where}" if way.cluster.proxy else "HTTPS_PROXY, HTTP_PROXY"
+        where = f"proxy-url in {connection.where}" if connection.cluster.proxy else "HTTPS_PROXY, HTTP_PROXY"
         expected = "http://HOST:PORT, or the server in NO_PROXY"
         raise InputError(f"a proxy by {found.scheme} is not known to a daemon", where=where, expected=expected)
     return found

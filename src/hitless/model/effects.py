@@ -190,7 +190,7 @@ class OneOf:
     """One of several alternatives, and the rules do not determine which (a random number, a hash); each is a list of
     steps. ``exhaustive``: one of them is always taken. ``text`` is what chooses, as its tool writes it."""
 
-    ways: tuple[tuple[Step, ...], ...]
+    alternatives: tuple[tuple[Step, ...], ...]
     exhaustive: bool = False
     text: str = field(default="", compare=False)
 
@@ -224,5 +224,5 @@ def inner_steps(steps: Iterable[Step]) -> Iterator[Step]:
     for step in steps:
         yield step
         if isinstance(step, OneOf):
-            for way in step.ways:
-                yield from inner_steps(way)
+            for alternative in step.alternatives:
+                yield from inner_steps(alternative)

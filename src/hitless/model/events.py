@@ -100,7 +100,7 @@ class Heartbeat(Stamped, tag="heartbeat", frozen=True, kw_only=True):
 class Attempts(Stamped, tag="attempts", frozen=True, kw_only=True):
     """Counts of attempts *begun* in ``[t, t + interval_ns)``, written once all of them have ended.
 
-    ``ok + lost + undecided == sent``; ``undecided`` only where the prober was told to end at once. ``delayed``:
+    ``ok + lost + undecided == sent``; ``undecided`` only where the prober was asked to end at once. ``delayed``:
     answered, but only after a retry. ``leaked``: answered, un-translated. ``latency_*_ns`` are over those that were
     answered.
     """

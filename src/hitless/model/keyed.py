@@ -1,6 +1,6 @@
 """Comparing two sets of values with keys.
 
-Problem: links, addresses, routes, neighbours and forwarding entries are all compared in the same way: what is missing,
+Problem: links, addresses, routes, neighbours and forwarding entries are all compared alike: what is missing,
 what has another value, what should not be there. Promise: ``delta`` does so for any mapping, for all keys or for some;
 it does not depend on what the values mean, and does not order them. Next stage: ``hitless.plan`` decides what to do
 about it, and in which order.

@@ -1,6 +1,6 @@
 """Rules as data: one type for the rules in the kernel, the desired rules, and the input of the evaluator.
 
-Problem: iptables-nft, iptables-legacy and native nftables encode the same rule in three ways. Promise: every decoder
+Problem: iptables-nft, iptables-legacy and native nftables encode the same rule in three forms. Promise: every decoder
 (``hitless.kernel``) returns these values and every producer (``hitless.desired``) makes them, so that equality,
 difference and evaluation handle one form only. What a decoder does not understand becomes ``Opaque`` (a condition) or
 ``OpaqueAction`` (an effect): never dropped, never guessed (``hitless.semantics`` then answers "cannot tell"). Next

@@ -1,9 +1,9 @@
 """Network plugins as data: a plugin is one file, and everything that differs between them is in it.
 
-Problem: every plugin names its chains, images and processes in its own way; written where each tool uses them, a new
+Problem: every plugin names its chains, images and processes differently; written where each tool uses them, a new
 plugin was six to eight files in two dialects. Promise: a profile is a TOML file, ours or of users (docs/watch.md,
 docs/guard.md); one that does not parse is refused whole, with the file, the line or field and what was expected. It
-says where to look and never what "good" is: that is what the evaluator finds. Next stages: ``hitless.watch.profiles``,
+names what to read and never decides what is right: the evaluator does. Next stages: ``hitless.watch.profiles``,
 ``hitless.guard.primaries``, ``hitless.survey``, ``hitless.advice``.
 """
 
@@ -48,7 +48,7 @@ class TableOfInterest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Another way in which the same plugin writes its rules; the watch knows it by a name of its own."""
+    """Another form in which the same plugin writes its rules; the watch has a name for it."""
 
     name: str
     description: str
@@ -70,7 +70,7 @@ class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the plugin is known in a cluster and on a node.
 
-    ``title`` is its name for users. ``images`` and ``commands``: words in the image or the command line of its
+    ``title`` is its name for users. ``images`` and ``commands``: texts in the image or the command line of its
     container; the lower ``precedence`` counts where a cluster has several. ``of``, ``beside``: it is the plugin ``of``
     in a DaemonSet that has a container of the plugin ``beside`` too. ``net_conf``: a ConfigMap of it holds flannel's
     net-conf.json. ``programs``: its processes. ``nftables``: the mode that it is in where net-conf.json says
@@ -145,9 +145,9 @@ def parse(text: str, origin: str) -> File:
     except DocumentTooLarge as error:
         raise InputError(str(error), where=origin, expected="a TOML file (docs/watch.md)") from error
     except tomllib.TOMLDecodeError as error:
-        words, _, at = str(error).partition(" (at ")
+        message, _, at = str(error).partition(" (at ")
         where = f"{origin}: {at.rstrip(')')}" if at else origin
-        raise InputError(words, where=where, expected="a TOML file (docs/watch.md)") from error
+        raise InputError(message, where=where, expected="a TOML file (docs/watch.md)") from error
     try:
         return msgspec.convert(data, File)
     except msgspec.ValidationError as error:
@@ -166,22 +166,22 @@ _KINDS = {
 
 def _refused(message: str, text: str, origin: str) -> InputError:
     """The parser's error as ours: file, line, field, what is wrong and what was expected."""
-    words, _, path = message.partition(" - at `$")
+    problem, _, path = message.partition(" - at `$")
     field = path.rstrip("`").lstrip(".")
-    named = re.search(r"field `(\w+)`", words)
+    named = re.search(r"field `(\w+)`", problem)
     where = place(text, origin, ".".join(part for part in (field, named[1] if named else "") if part))
-    if named and "unknown" in words:
+    if named and "unknown" in problem:
         shape = TableOfInterest if field.startswith("tables") else File
         known = ", ".join(shape.__struct_fields__)
         return InputError(f"there is no field {named[1]}", where=where, expected=f"one of {known}")
     if named:
         return InputError("it is missing", where=where, expected=expected(named[1]) or "a text")
-    got = re.search(r"got `(\w+)`", words)
+    got = re.search(r"got `(\w+)`", problem)
     if got:
         return InputError(f"this is {_KINDS.get(got[1], got[1])}", where=where, expected=expected(field) or "a text")
-    value = re.search(r"value ('.*')", words)
-    words = f"{value[1]} is not known" if value else words[:1].lower() + words[1:]
-    return InputError(words, where=where, expected=expected(field))
+    value = re.search(r"value ('.*')", problem)
+    problem = f"{value[1]} is not known" if value else problem[:1].lower() + problem[1:]
+    return InputError(problem, where=where, expected=expected(field))
 
 
 def place(text: str, origin: str, field: str) -> str:

@@ -202,7 +202,7 @@ class ChainWalk:
     def _one_of(self, here: RuleInProgress, choice: OneOf, state: WalkState, trace: Trace) -> None:
         if not choice.exhaustive and self._follows(here, False):
             here.rest.setdefault(state, trace)
-        for way in choice.ways if self._follows(here, True) else ():
+        for way in choice.alternatives if self._follows(here, True) else ():
             self._rule(here, state, trace, way)
 
     def _verdict(self, here: RuleInProgress, step: object, state: WalkState, trace: Trace) -> None:

@@ -166,9 +166,9 @@ def _runs(facts: Cluster, container: Container) -> bool:
     image = container.image.split("@", 1)[0].rsplit("/", 1)[-1].lower()
     if any(other in image for other in _NOT_AGENTS):
         return False
-    words = " ".join([*(container.command or []), *(container.args or [])])
+    argv = " ".join([*(container.command or []), *(container.args or [])])
     by_image = any(mark in path and (mark in image or image.startswith("node:")) for mark in facts.images)
-    return by_image or any(mark in words for mark in facts.commands)
+    return by_image or any(mark in argv for mark in facts.commands)
 
 
 class _NetConf(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Committed rule sets, one after another, of both ways into the kernel.
+"""Committed rule sets, one after another, of both kernel paths (nf_tables, legacy).
 
 Problem: nf_tables announces its commits, the legacy path must be polled, and a packet passes both. Promise: ``Feed``
 gives each change of either as a ``Step`` with the whole rule set after it, stamped when it was noticed, with its writer
@@ -206,7 +206,7 @@ class Feed:
         return max(self._mirror.take_lag(), 0 if self._polling is None else self._polling.take_lag())
 
     def sets_used(self, chain: ChainName) -> frozenset[str]:
-        """The nf_tables sets that a chain looked into when it was read."""
+        """The nf_tables sets that a chain referred to when it was read."""
         return self._mirror.sets_used(*chain)
 
     def verify(self, chains: Iterable[ChainName]) -> Step | None:
@@ -298,10 +298,10 @@ class _Polling:
 
 def _changed(change: TableChange) -> ChangedTable:
     family, table = change.key
-    word = FAMILIES[family]
-    backend = Backend.of(KernelPath.NF_TABLES, native=word == "inet" or table not in _XTABLES)
+    family_name = FAMILIES[family]
+    backend = Backend.of(KernelPath.NF_TABLES, native=family_name == "inet" or table not in _XTABLES)
     return ChangedTable(
-        word,
+        family_name,
         table,
         backend,
         change.added,
@@ -316,8 +316,8 @@ def _changed(change: TableChange) -> ChangedTable:
 def _compared(
     key: tuple[str, str], old: Table | None, new: Table | None, followed: Iterable[str], towards: Sequence[PacketHeader]
 ) -> ChangedTable:
-    """A legacy change, as far as the chains that somebody follows tell it: the path replaces whole tables."""
-    chains, words, added, removed = set(), [], 0, 0
+    """A legacy change, as far as the followed chains show it: the path replaces whole tables."""
+    chains, changes, added, removed = set(), [], 0, 0
     for name in sorted(followed):
         before, after = _rules(old, name, towards), _rules(new, name, towards)
         if before == after:
@@ -327,10 +327,10 @@ def _compared(
         added, removed = added + more, removed + less
         signs = " ".join(text for number, text in ((less, f"-{less}"), (more, f"+{more}")) if number)
         noun = " rule" if more + less == 1 else " rules"
-        words.append(f"{name}: {signs}{noun}" if signs else f"{name}: reordered")
+        changes.append(f"{name}: {signs}{noun}" if signs else f"{name}: reordered")
     hooks = frozenset(hook.hook for _, hook in _hooks(old) ^ _hooks(new))
     if hooks:
-        words.append("base chains or policies changed")
+        changes.append("base chains or policies changed")
     return ChangedTable(
         *key,
         Backend.of(KernelPath.XTABLES, native=False),
@@ -339,7 +339,7 @@ def _compared(
         frozenset(chains),
         frozenset(),
         hooks,
-        "; ".join(words[:6]) or "table replaced",
+        "; ".join(changes[:6]) or "table replaced",
     )
 
 

@@ -11,7 +11,7 @@ __all__ = ["interest"]
 
 
 def interest(profile: Profile) -> Interest:
-    """What a pod's packet may meet on its way out, and the chains that the profile names, with the guard's copies."""
+    """What an outgoing packet of a pod may meet, and the chains that the profile names, with the guard's copies."""
     chains = {(table.name, chain) for table in profile.tables for chain in table.chains}
     for table in (*(table.name for table in profile.tables), STANDBY):
         chains |= {(table, chain) for chain in profile.names_networks(table)}

@@ -109,8 +109,8 @@ def _far_ends(read: File, inside: Iterable[Network], text: str, origin: str) -> 
         address = reading.address(value, where=where, expected=wanted)
         for network in inside:
             if address in network:
-                words = f"{address} lies inside the cluster, in {network}"
-                raise InputError(words, where=place(text, origin, "far_ends"), expected=expected("far_ends"))
+                problem = f"{address} lies inside the cluster, in {network}"
+                raise InputError(problem, where=place(text, origin, "far_ends"), expected=expected("far_ends"))
         found.append(address)
     return tuple(dict.fromkeys(found))
 
@@ -118,8 +118,8 @@ def _far_ends(read: File, inside: Iterable[Network], text: str, origin: str) -> 
 def _checked(read: File, text: str, origin: str) -> Profile:
     """Check what types alone do not express."""
 
-    def refuse(field: str, words: str, wanted: str | None = None) -> InputError:
-        return InputError(words, where=place(text, origin, field), expected=wanted or expected(field))
+    def refuse(field: str, problem: str, wanted: str | None = None) -> InputError:
+        return InputError(problem, where=place(text, origin, field), expected=wanted or expected(field))
 
     for field in ("name", "tables"):
         if not getattr(read, field) and not re.search(rf"^\s*(\[+\s*)?{field}\b", text, re.M):

@@ -76,21 +76,21 @@ class Pulse:
     def __post_init__(self) -> None:
         self._began = self.monotonic()
         self._cpu = time.process_time_ns()
-        # also without heartbeats, legacy tables must be looked for now and then
+        # also without heartbeats, legacy tables must be polled now and then
         self.due = self._began + (self.interval_s or 1.0)
 
     def beat(self, now_s: float, now: int, totals: Totals) -> Heartbeat | None:
         """The heartbeat that is due, and the next one's time."""
         late_ns = int((now_s - self.due) * 1e9)
         cpu = time.process_time_ns()
-        words = f"{totals.foreign} commits that mattered to no packet" if totals.foreign else ""
+        foreign = f"{totals.foreign} commits that mattered to no packet" if totals.foreign else ""
         event = Heartbeat(
             t=now,
             tool=TOOL,
             interval_ns=int((now_s - self._began) * 1e9),
             max_lag_ns=max(totals.beat_lag_ns, late_ns),
             cpu_ns=cpu - self._cpu,
-            detail="; ".join(filter(None, (words, given_back()))),
+            detail="; ".join(filter(None, (foreign, given_back()))),
         )
         self._began, self._cpu, self.due = now_s, cpu, now_s + (self.interval_s or 1.0)
         totals.beat_lag_ns = totals.foreign = 0

@@ -3,8 +3,8 @@
 Problem: where a standby is in the kernel (of a guard at work, or left by one that was uninstalled) nothing is lost over
 an agent's restart, and an answer from all rules alone would credit the agent with it. Promise: a standby is reported at
 the start, when it comes and goes, and at the end, with the flows that it has carried so far; each time in which all
-rules carry a pod network and the rules without the standby do not is told as ``Bridged``, with its authors. Where no
-standby is, nothing is asked. Never: changing anything of the guard's. Next stage: ``watching``.
+rules carry a pod network and the rules without the standby do not is reported as ``Bridged``, with its authors. Without
+a standby nothing is evaluated. Never: changing anything of the guard's. Next stage: ``watching``.
 """
 
 from __future__ import annotations

@@ -36,15 +36,15 @@ class Tracker:
             return []
         self.state, self.partly = answer.state, answer.partly
         if same:
-            return [self._told(t, answer, writer, generation)]
-        events: list[RuleState | Gap] = [self._told(t, answer, writer, generation)]
+            return [self._event(t, answer, writer, generation)]
+        events: list[RuleState | Gap] = [self._event(t, answer, writer, generation)]
         if self._opened is not None:
             events.append(self._close(self._opened, t, writer))
         if answer.state == "not_carried":
             self._opened = (t, answer, writer)
         return events
 
-    def _told(self, t: int, answer: Poll, writer: Writer | None, generation: int) -> RuleState:
+    def _event(self, t: int, answer: Poll, writer: Writer | None, generation: int) -> RuleState:
         return RuleState(
             t=t,
             family=self.family.value,

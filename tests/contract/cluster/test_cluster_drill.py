@@ -160,7 +160,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
         # as the command does before it makes anything
         nodes = choose(survey, ["node-1"], None, "")
         mine = other_drills.registration(pods.namespace, survey, nodes, restart, own_far_end=True)
-        assert await other_drills.in_the_way(api, mine, tell=pytest.fail) == ({}, set())
+        assert await other_drills.blocking(api, mine, tell=pytest.fail) == ({}, set())
         assert await under_way(api, print) == []
         async with registry.entered(api, "d1", mine, warn=pytest.fail) as others:
             assert others == {}

@@ -117,7 +117,7 @@ def test_a_drill_and_a_rollout_that_begin_at_once_do_not_both_go_on(tmp_path: Pa
             async def drilling() -> None:
                 mine = other_drills.registration("team", survey, nodes, ApiMethod.DELETE_POD, own_far_end=False)
                 others = await registry.enter(by_drill, "d", mine)
-                alive, _ = await other_drills.in_the_way(by_drill, mine, tell=lambda _: None, others=others)
+                alive, _ = await other_drills.blocking(by_drill, mine, tell=lambda _: None, others=others)
                 if alive or await rollout_findings.under_way(by_drill, lambda _: None):
                     await registry.leave(by_drill, "d")
                 else:
@@ -191,7 +191,7 @@ def test_a_silent_entry_is_dead_only_after_the_time_that_a_cut_off_driver_may_ne
             await asyncio.sleep(0)
 
         api.calls.patience = replace(api.patience, sleep=sleep, now=lambda: now)
-        found, dead = await other_drills.in_the_way(api, drill("node-1"), tell=said.append)
+        found, dead = await other_drills.blocking(api, drill("node-1"), tell=said.append)
         assert (set(found), dead) == (({"a"}, set()) if lives else (set(), {"a"}))
         assert said == ["checking whether drill a (somebody@elsewhere) still runs: up to 240 s"]
         assert lives or now >= heartbeat.LOOK > Patience().total
@@ -223,7 +223,7 @@ def test_without_the_rights_for_it_a_drill_goes_on_and_says_so(tmp_path: Path) -
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.rights = Rights([Rule("get", "", "namespaces")])
         said: list[str] = []
-        assert await other_drills.in_the_way(api, drill("node-1"), tell=said.append) == ({}, set())
+        assert await other_drills.blocking(api, drill("node-1"), tell=said.append) == ({}, set())
         async with registry.entered(api, "a", drill("node-1"), warn=said.append) as others:
             assert others == {}
         assert known(fake) == {}

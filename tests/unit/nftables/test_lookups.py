@@ -157,7 +157,7 @@ def test_a_random_number_makes_ways_of_one_choice(
     [choice] = one.steps
     assert isinstance(choice, OneOf) and choice.exhaustive is exhaustive
     expected = [(Goto(f"way{number}"),) for number in elements] + ([(Drop(),)] if default else [])
-    assert list(choice.ways) == expected
+    assert list(choice.alternatives) == expected
 
 
 def test_a_rule_that_adds_goes_on_unless_the_set_may_be_full_or_the_element_limits() -> None:

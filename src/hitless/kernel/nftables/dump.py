@@ -231,7 +231,7 @@ def _fill(socket: netlink.Socket, into: SetState, request: bytes, *, torn: bool,
                 raise _TooLargeError
             yield listed
 
-    # a separate socket: closing it is the only way to end a dump early
+    # a separate socket: closing it is all that ends a dump early
     with socket.another() as own:
         stream = own.stream(_kind(wire.GETSETELEM), request, operation="read", subject=f"set {into.name}", torn=torn)
         try:

@@ -86,10 +86,10 @@ def _rules(branches: list[Branch]) -> Iterable[tuple[Step, ...]]:
         if choice is None:
             yield from (_merged(branch.steps) for branch in group)
             continue
-        ways = list(group)
-        before = _merged(ways[0].steps[: choice.at])
+        alternatives = list(group)
+        before = _merged(alternatives[0].steps[: choice.at])
         # equal alternatives are merged
-        tails = dict.fromkeys(tuple(branch.steps[choice.at :]) for branch in ways)
+        tails = dict.fromkeys(tuple(branch.steps[choice.at :]) for branch in alternatives)
         yield (*before, OneOf(tuple(tails), choice.exhaustive, choice.text))
 
 

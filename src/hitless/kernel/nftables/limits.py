@@ -21,10 +21,10 @@ def _limit(data: Attributes) -> str:
     """RATE 1, UNIT 2, BURST 3, TYPE 4 (0 packets, 1 bytes), FLAGS 5 (1 inverted)."""
     rate, unit, burst, kind, flags = (wire.number(data.get(key, b"")) for key in range(1, 6))
     over = "over " if flags & 1 else ""
-    unit_word = _UNITS.get(unit, f"{unit} seconds")
+    per = _UNITS.get(unit, f"{unit} seconds")
     if kind:
-        return f"limit rate {over}{rate} bytes/{unit_word}" + (f" burst {burst} bytes" if burst else "")
-    return f"limit rate {over}{rate}/{unit_word}" + (f" burst {burst} packets" if burst else "")
+        return f"limit rate {over}{rate} bytes/{per}" + (f" burst {burst} bytes" if burst else "")
+    return f"limit rate {over}{rate}/{per}" + (f" burst {burst} packets" if burst else "")
 
 
 def _quota(data: Attributes) -> str:
