@@ -61,3 +61,17 @@ def test_every_command_is_in_the_readme() -> None:
     for command in (*COMMANDS, *DAEMONS):
         if command not in ("relay", "version", "help"):  # the pod's side of a drill, not for people; what all have
             assert re.search(rf"`(hitless )?{command}\b", readme), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_the_rows_of_a_table_have_the_cells_of_its_head(document: Path) -> None:
+    """Else a renderer drops what is left over, as of two tables that a merge ran into each other."""
+    head = 0
+    for number, line in enumerate(
+        FENCED.sub(lambda found: "\n" * found[0].count("\n"), document.read_text()).split("\n"), 1
+    ):
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not (head and cells) or cells == head, (
+            f"{name(document)}:{number}: {cells - 1} cells, its head has {head - 1}"
+        )
+        head = cells
