@@ -364,6 +364,8 @@ def helper_nodes(survey: Survey, nodes: Sequence[Node], at_once: int = 1) -> lis
 def far_ends(survey: Survey, nodes: Sequence[Node], at_once: int = 1) -> list[Node]:
     """The nodes that far ends of ours go to when these are drilled."""
     helpers = helper_nodes(survey, nodes, at_once)
+    if helpers and helpers[0].name not in {node.name for node in nodes}:
+        return helpers[:1]  # it is never restarted: all are measured from it
     if at_once > 1:
         return helpers  # which of them are used depends on the nodes of each step
     used = [_outside(helpers, node, [node]) for node in nodes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,18 @@ def test_a_node_that_is_never_drilled_is_enough(tmp_path: Path) -> None:
     found = survey(4, tmp_path)
     assert [one.name for one in helper_nodes(found, found.nodes[:3], 3)] == ["node-3", "node-0"]
     assert [one.name for one in far_ends(found, found.nodes[1:], 1)] == ["node-0"]
+
+
+def test_only_nodes_that_get_a_far_end_count_as_its_places(tmp_path: Path) -> None:
+    """A drill registers these, and others are refused there."""
+    found = survey(4, tmp_path)
+    for drilled, width in product((2, 3, 4), (1, 2, 3)):
+        nodes = list(found.nodes[4 - drilled :])
+        target, used = target_of(found, nodes, width), set()
+        for group in combinations(nodes, min(width, drilled)):
+            placed = target._far_ends(group, dict.fromkeys(one.name for one in group))  # type: ignore[arg-type]
+            used |= {document["spec"]["nodeName"] for document, _ in placed}
+        assert {one.name for one in far_ends(found, nodes, width)} == used, (drilled, width)
 
 
 def test_where_all_ready_nodes_are_restarted_at_once_each_still_has_another_one(tmp_path: Path) -> None:
