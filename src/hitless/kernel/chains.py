@@ -3,7 +3,7 @@
 Problem: with 5,000 Services the nat table holds 30,000 rules, and an agent needs two chains of it. Promise:
 ``ChainReader.read`` asks the kernel for exactly the named chains (its dump filters by table and chain), and all of them
 belong to one generation: a commit in between repeats the read. A chain that does not exist is missing in the result.
-Whole tables are read by ``hitless.kernel.nftables``. Next stage: ``hitless.agent.observing``.
+Whole tables are read by ``hitless.kernel.nftables``. Next stage: ``hitless.agent.observer``.
 """
 
 from __future__ import annotations
