@@ -21,6 +21,7 @@ import msgspec
 
 from hitless.cluster import clocks, manifests, relay
 from hitless.cluster.manifests import CONTAINER, SPOOL, Document
+from hitless.cluster.pod_clock import PodClock
 from hitless.drill.event_checks import EventCheck
 from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.kube import streams
@@ -37,9 +38,6 @@ Listener = Callable[[e.Event, str], None]
 
 _GRACE = 1
 """Seconds. 0 would take a pod out of the API while its container still runs, and holds its port, on the node."""
-
-_CLOCK = 60.0
-"""Seconds in which measuring a clock is retried: the first exec on a small node is slow, and may come too early."""
 
 _ACCOUNT = 30.0
 """Seconds until a new namespace has its ServiceAccount, without which no pod is admitted."""
@@ -58,7 +56,6 @@ class DrillPod:
     now: Callable[[], int]
     say: Listener
     fail: Callable[[str], None]
-    offset: clocks.Offset = field(default_factory=lambda: clocks.Offset(0, 0))
     ip: str = ""
     uid: str = ""
     _task: asyncio.Task[None] | None = None
@@ -75,6 +72,11 @@ class DrillPod:
         arguments = (self.document["spec"].get("containers") or [{}])[0].get("args", [])
         given = [value for option, value in pairwise(arguments) if option == "--tool"]
         return frozenset({relay.OWN, *(one.partition("=")[0] for one in given)})
+
+    @cached_property
+    def clock(self) -> PodClock:
+        """Its node's clock."""
+        return PodClock(self.api, self.name, self.namespace, self.node, self.now, lambda note: self.say(note, "drill"))
 
     @property
     def name(self) -> str:
@@ -115,7 +117,7 @@ class DrillPod:
                 f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}", remedy=_remedy(why)
             )
         self.ip, self.uid = pod.status.pod_ip, pod.metadata.uid
-        await self._set_clock()
+        await self.clock.set()
         self._task = asyncio.create_task(self._listen())
 
     async def join(self) -> None:
@@ -129,7 +131,7 @@ class DrillPod:
                 remedy="measure again with pods of your own",
             )
         self.ip, self.uid = running[0].status.pod_ip, running[0].metadata.uid
-        await self._set_clock()
+        await self.clock.set()
         self._task = asyncio.create_task(self._listen())
 
     async def listening(self, patience: float) -> None:
@@ -155,25 +157,6 @@ class DrillPod:
         )
         events = f"kubectl get events -n {self.namespace} --field-selector involvedObject.name={self.name}"
         return f"not running after {patience:g} s ({known}); the kubelet's message: {events}"
-
-    async def _set_clock(self) -> None:
-        """Measure the node's clock; where that fails, its times stay the node's own, and that is reported."""
-        begin, attempt = self.api.patience.now(), 0
-        while True:
-            try:
-                self.offset = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
-            except ApiError as error:
-                wait = self.api.patience.wait(attempt)
-                if streams.transient(error) and self.api.patience.now() - begin + wait < _CLOCK:
-                    await self.api.patience.sleep(wait)
-                    attempt += 1
-                    continue
-                text = f"the clock of {self.node} could not be measured, its times are not the driver's: {error}"
-                self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
-                return
-            text = f"the clock of {self.node} is {self.offset} (pod {self.name})"
-            self.say(e.Note(t=self.now(), level="info", text=text), "drill")
-            return
 
     async def _make(self) -> None:
         end = self.api.patience.now() + _ACCOUNT
@@ -255,7 +238,7 @@ class DrillPod:
             self.fail(f"{self.name} on {self.node} wrote a line of a stream that it does not have: {stream[:40]!r}")
             return
         try:
-            event = clocks.shifted(e.decode(data), -self.offset.ns)
+            event = clocks.shifted(e.decode(data), -self.clock.offset.ns)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.fail(f"{stream} on {self.node} wrote a line that is not an event: {error}")
             return
@@ -300,17 +283,6 @@ class DrillPod:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    async def check_clock(self) -> None:
-        """Measure the clock again, and report when it moved by more than the uncertainty."""
-        try:
-            last = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
-        except ApiError:
-            return
-        moved = abs(last.ns - self.offset.ns)
-        if moved > last.uncertainty_ns + self.offset.uncertainty_ns + 1_000_000:
-            text = f"the clock of {self.node} moved by {moved / 1e6:.1f} ms during the drill"
-            self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
 
 
 def _removed(station: DrillPod) -> str:

@@ -265,7 +265,7 @@ class _ClusterSubject:
         return [one for one in self._stations if one.role in roles]
 
     async def quiet(self) -> None:
-        await asyncio.gather(*(one.check_clock() for one in self._of("watch")))
+        await asyncio.gather(*(one.clock.check() for one in self._of("watch")))
         for role in ("probe", "watch", "farend"):  # the watch and the far end see the last packets
             await asyncio.gather(*(one.stop(_LAST_WORDS) for one in self._of(role)))
         if self._recorder.trouble.is_set():
