@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Literal
 
 from hitless.errors import HitlessError
 from hitless.kernel.clock import Clock
@@ -26,6 +25,7 @@ from hitless.lab.agents import Agent, environment
 from hitless.lab.clusters import LabNode
 from hitless.lab.launching import Launch, RunningProgram, launch
 from hitless.lab.plans import LabPlan
+from hitless.lab.restart_steps import RestartSteps, Step
 from hitless.model.events import Restart
 
 __all__ = ["How", "Method", "Supervisor"]
@@ -37,8 +37,6 @@ _LAST_LINES = 30  # of its output, kept for a failure report
 _CRASH_FIRST, _CRASH_LAST = 0.01, 0.6  # seconds; Python agents read their rules after 0.2 and are ready by 0.6
 _GOLDEN = 0.6180339887498949
 _KILL_WITHIN = 10.0  # seconds; a process that SIGKILL does not end within this hangs in the kernel
-
-Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
 
 
 class Method(StrEnum):
@@ -99,8 +97,7 @@ class Supervisor:
         self.plan = plan
         self.restarts = 0
         self.ready = False
-        self._emit = emit
-        self._clock = clock
+        self._steps = RestartSteps(node.name, emit, clock)
         self._backoff = backoff
         self._longest_backoff = longest_backoff
         self._output = output
@@ -108,9 +105,6 @@ class Supervisor:
         self._running: RunningProgram | None = None
         self._watch: asyncio.Task[None] | None = None
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._round = 0
-        self._method = ""
-        self._gone = 0  # the process that ended last
 
     @property
     def pid(self) -> int:
@@ -137,7 +131,7 @@ class Supervisor:
 
         ``then``: the agent that is started in its place.
         """
-        self._round, self._method = round, str(how.method)
+        self._steps.round, self._steps.method = round, str(how.method)
         try:
             match how.method:
                 case Method.SIGTERM | Method.REPLACE:
@@ -154,7 +148,7 @@ class Supervisor:
             self.agent = then or self.agent
             return await self.start()
         finally:
-            self._method = ""
+            self._steps.method = ""
 
     async def stop(self, grace: float | None = None) -> None:
         """SIGTERM, wait for the grace period, then SIGKILL for the whole container."""
@@ -205,7 +199,7 @@ class Supervisor:
             wait = min(wait * 2, self._longest_backoff)
             self.restarts += 1
             if await self._begin():
-                after = how.crash_after(self._round, crash)
+                after = how.crash_after(self._steps.round, crash)
                 await asyncio.sleep(after)
                 await self.kill(f"SIGKILL {after * 1000:.0f} ms after its start")
         await asyncio.sleep(wait)
@@ -243,8 +237,7 @@ class Supervisor:
         except (HitlessError, OSError) as error:
             self._report("failed", 0, f"{command[0]} cannot be started: {error}")
             return False
-        evidence = f"process {self.pid} runs, process {self._gone} has ended" if self._gone else ""
-        self._report("started", self.pid, f"{self.agent.name}: {command[0]}", evidence)
+        self._steps.started(self.agent.name, self.pid, f"{self.agent.name}: {command[0]}")
         return True
 
     async def _until_ready(self) -> bool:
@@ -313,24 +306,10 @@ class Supervisor:
         return f": {self._lines[-1]}" if self._lines else ""
 
     def _ended(self, pid: int, detail: str) -> None:
-        """Report its end: the process was waited for, and nothing that it started runs any more."""
-        self._gone = pid
-        self._report("exited", pid, detail, f"process {pid} has ended")
+        self._steps.ended(self.agent.name, pid, detail)
 
-    def _report(self, step: Step, pid: int, detail: str = "", evidence: str = "") -> None:
-        self._emit(
-            Restart(
-                t=self._clock.now(),
-                node=self.node.name,
-                agent=self.agent.name,
-                step=step,
-                round=self._round,
-                pid=pid,
-                method=self._method,
-                detail=detail,
-                evidence=evidence,
-            )
-        )
+    def _report(self, step: Step, pid: int, detail: str = "") -> None:
+        self._steps.report(step, self.agent.name, pid, detail)
 
 
 def _ending(code: int) -> str:
