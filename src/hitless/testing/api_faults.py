@@ -97,6 +97,8 @@ class Faults:
             await asyncio.sleep(self._silent_until - time.monotonic() + 0.05)
             raise ConnectionResetError
 
+    heard = wait_if_silent  # its former name
+
     async def write(self, response: web.StreamResponse, request: web.Request, line: bytes) -> None:
         """Write a watch's line, or half of it."""
         await self.wait_if_silent()
