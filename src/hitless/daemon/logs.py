@@ -4,9 +4,10 @@ Problem: a failure that repeats every five seconds buries everything else, and o
 the node's disk; but two gaps must be two lines, even if their texts are equal. Promise:
 
 - Each line has ``time``, ``level``, ``event``, the event's stable ``code``, and its facts; no fact replaces one of
-these. - A failure (``warning``, ``error``) that repeats within a minute is counted, not printed. - Records (``notice``,
-``info``) are all printed, up to sixty a minute of one kind, and counted from there. - Lines are of one kind if event
-and facts agree. Numbers and times do not count, except in facts that identify the
+  these.
+- A failure (``warning``, ``error``) that repeats within a minute is counted, not printed.
+- Records (``notice``, ``info``) are all printed, up to sixty a minute of one kind, and counted from there.
+- Lines are of one kind if event and facts agree. Numbers and times do not count, except in facts that identify the
   subject (``_IDENTITY``: the family, the networks, the file, …).
 - The count appears as ``repeated_before`` in the next line of its kind, or as an event ``repeated`` after a minute.
 

@@ -175,7 +175,7 @@ class Match:
 
     @abstractmethod
     def distinguishes_flows(self) -> Distinctions:
-        """By what it distinguishes flows that pass the same two interfaces (``heal.grouping``)."""
+        """By what it distinguishes flows that pass the same two interfaces (``heal.flow_groups``)."""
         raise NotImplementedError
 
     @abstractmethod
