@@ -169,8 +169,8 @@ class RtnetlinkReader:
     def _undisturbed(self, group: int, matters: Matters, dump: Callable[[], list[_Object]]) -> list[_Object]:
         """A dump during which nothing changed that ``matters``; while it changes all the time, what several dumps have
         found together, the newest first: what one of them skipped another one has."""
-        disturbed: list[list[_Object]] = []
-        while len(disturbed) < _DISTURBED_DUMPS:
+        together: dict[_Object, None] = {}  # of equal values one: four dumps must not take the memory of four
+        for _ in range(_DISTURBED_DUMPS):
             self._changes.begin(group)
             try:
                 found = dump()
@@ -178,8 +178,8 @@ class RtnetlinkReader:
                 changed = self._changes.end(group, matters)
             if not changed:
                 return found
-            disturbed.append(found)
-        return list(dict.fromkeys(one for found in reversed(disturbed) for one in found))
+            together = dict.fromkeys(found) | together
+        return list(together)
 
     @only_ours("look up", "a route")
     def lookup(
