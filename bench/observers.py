@@ -1,15 +1,17 @@
 """Do the watch, the agent's /readyz and the guard say the same of the same rules?
 
-    python bench/observers.py [--rule-sets 100000] [--kernel 2400] [--mistakes 4000] [--processes 2] [--seed 1]
+    python bench/observers.py [--rule-sets 100000] [--sequences 500] [--kernel 2400] [--mistakes 4000]
+                              [--processes 2] [--seed 1]
 
 First random rule sets as values: flannel's rules, whole or damaged, among random rules of others, in all backends and
 both families, on nodes with some pods or none, whose interfaces are known or not. The evaluator, which all three use,
 answers a question once, whoever asks it; every fiftieth rule set is asked about again by each observer alone. Then
-observers that make a mistake (``tests/unit/observe/mutations.py``), each of which has to be found. Then wide random
-rule sets through a real kernel (nft, iptables-nft, iptables-legacy), 24 in a transaction, where each observer has read
-them in its own way: the watch's feed, the agent's reading of the moment, the guard's following of each state. Root is
-needed for the last. Exit 1: one said something else, a mistake was not found, or answers of one kind are missing, so
-that agreement would prove nothing.
+observers that make a mistake (``tests/unit/observe/mutations.py``), each of which has to be found. Then sequences of
+rule sets that change one thing at a time (``tests/unit/observe/followed.py``): after each change, the running observers
+report what a fresh evaluation comes to. Then wide random rule sets through a real kernel (nft, iptables-nft,
+iptables-legacy), 24 in a transaction, where each observer has read them in its own way: the watch's feed, the agent's
+reading of the moment, the guard's following of each state. Root is needed for the last. Exit 1: one said something
+else, a mistake was not found, or answers of one kind are missing, so that agreement would prove nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from tests.kernel.semantics.wide import WAYS, empty, prepare
 from tests.kernel.semantics.wide_rules import SETS, iptables_batch, nft_batch, sources
 from tests.kernel.semantics.wires import Wires, wires
 from tests.unit.guard.flannels import NETWORK, SUBNET
+from tests.unit.observe.followed import stale
 from tests.unit.observe.mutations import MUTATIONS
 from tests.unit.observe.shared_answers import Answers
 from tests.unit.observe.three import OBSERVERS, Node, agent_says, disagreements, guard_says, rate, watch_says
@@ -89,6 +92,21 @@ def mistakes(most: int, seed: str) -> bool:
         print(f"  {mistake}: {told}")
     print(f"mistakes: {len(MUTATIONS) - missed} of {len(MUTATIONS)} found")
     return not missed
+
+
+def sequences(seed: str, count: int) -> bool:
+    """Let the running observers follow so many sequences; whether they always report what a fresh one does."""
+    tally: Counter[str] = Counter()
+    wrong = list(stale(f"{seed} sequences", count, tally))
+    for found in wrong[:_SHOWN]:
+        print(f"  {found}")
+    facts = ", ".join(
+        f"{kind} {tally[kind]:,}" for kind in ("states changed", "guard passed over", "guard has no pods")
+    )
+    print(
+        f"sequences: {count:,} of {tally['steps'] // max(1, count)} changes: {facts}; {len(wrong)} answered differently"
+    )
+    return not wrong and tally["states changed"] > 0 and tally["guard passed over"] > 0
 
 
 # --- through a kernel
@@ -223,6 +241,7 @@ def report(what: str, tally: Counter[str], wrong: Sequence[str], seconds: float)
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rule-sets", type=int, default=100_000, help="rule sets as values; 0: none")
+    parser.add_argument("--sequences", type=int, default=500, help="sequences that running observers follow; 0: none")
     parser.add_argument("--kernel", type=int, default=2_400, help="rule sets through a real kernel; 0: none")
     parser.add_argument("--mistakes", type=int, default=4_000, help="rule sets to find each mistake in; 0: none")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -235,6 +254,8 @@ def main() -> int:
         met = report("as values", *run(some, count=options.rule_sets, share=_SHARE), time.monotonic() - begun)
     if options.mistakes:
         met = mistakes(options.mistakes, options.seed) and met
+    if options.sequences:
+        met = sequences(options.seed, options.sequences) and met
     if options.kernel:
         begun = time.monotonic()
         share = -(-options.kernel // (SETS * options.processes)) * SETS
