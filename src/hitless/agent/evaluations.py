@@ -35,12 +35,14 @@ class JudgePort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """One that runs. ``full``: regardless of what has changed. ``changes``: the count of changes when it began."""
+    """One that runs. ``full``: regardless of what has changed. ``ended``: when, once it has; its result may be taken
+    later, as a pass may wait for a lock. ``changes``: the count of changes when it began."""
 
     result: Future[Mapping[Family, EgressStatus] | None]
     snapshot: SourceSnapshot
     full: bool
     begun: float
+    ended: list[float]
     changes: int
 
 
@@ -94,7 +96,9 @@ class Evaluations:
         self._schedule.evaluation_begun(full=full)
         self._health.asked_since = now
         result = self._host.begin(lambda: self._judge.judge(snapshot, changed=full))
-        self._running = _Evaluation(result, snapshot, full, now, self._changes)
+        ended: list[float] = []
+        result.add_done_callback(lambda _: ended.append(self._host.monotonic()))
+        self._running = _Evaluation(result, snapshot, full, now, ended, self._changes)
 
     def take(self, current: SourceSnapshot | None, *, clean: bool) -> bool:
         """Take the result when it is there; whether one was reported. ``current`` is the snapshot now, ``clean``
@@ -108,7 +112,7 @@ class Evaluations:
             return False
         self._running, self._health.asked_since = None, None
         now, schedule = self._host.monotonic(), self._schedule
-        cost = now - evaluation.begun
+        cost = (evaluation.ended[0] if evaluation.ended else now) - evaluation.begun
         error = evaluation.result.exception()
         if error is not None:
             schedule.evaluation_failed(now, cost)

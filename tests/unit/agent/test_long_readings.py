@@ -150,6 +150,24 @@ def test_a_result_from_before_a_repair_does_not_report_pods_as_cut_off() -> None
     assert not agent.events("not carried")
 
 
+def test_a_check_whose_result_waits_for_a_long_pass_does_not_delay_the_next_check() -> None:
+    agent = started(reading=0.002)
+    agent.deliver()
+    agent.sleep(40.0)  # the next evaluation that nothing requests is not due for a while
+    while agent.time.begun:
+        agent.sleep(0.001)
+    while not agent.time.begun:
+        agent.sleep(0.001)
+    agent.loop.rules_changed()
+    agent.time.cost = 5.0  # the xtables lock is busy
+    agent.turn()
+    agent.time.cost = 0.0
+    agent.node.other(Backend.NFT, V4, DROP)
+    agent.node.events.waiting.clear()
+    agent.sleep(2.5)  # a check each second
+    assert readyz(agent)[0] == 503
+
+
 def test_a_cut_off_by_others_is_reported_also_while_our_rules_are_undone_all_the_time() -> None:
     agent = started()
     agent.sleep(10.0)
