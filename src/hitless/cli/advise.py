@@ -104,7 +104,7 @@ def command(
     elif cluster:
         answers = _of_cluster(table, kubeconfig, context, notes)
     else:
-        answers = _of_words(table, version, flannel)
+        answers = _of_releases(table, version, flannel)
     if as_json:
         click.echo(_json(answers, notes))
     else:
@@ -113,7 +113,7 @@ def command(
     return _exit(answers, fail_on)
 
 
-def _of_words(table: ReleaseTable, version: str | None, flannel: str | None) -> list[Advice]:
+def _of_releases(table: ReleaseTable, version: str | None, flannel: str | None) -> list[Advice]:
     """The advice for the values of the options, or for standard input with ``-``."""
     if version == flannel == "-":
         raise InputError("only one of --version and --flannel can be read from standard input", where="advise")
