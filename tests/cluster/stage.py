@@ -23,7 +23,7 @@ from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY, br
 from hitless.kube.api import Api
 from hitless.kube.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
 from hitless.kube.pod_problems import pod_problem
-from hitless.survey.cni import look
+from hitless.survey.cni import survey_cluster
 from hitless.survey.nodes import choose, objections
 
 NAME = "hitless-e2e-agent"
@@ -73,7 +73,7 @@ async def calm(api: Api, agent: str = "") -> list[str]:
     """
     end = time.monotonic() + PATIENCE
     while True:
-        against = objections(await look(api, agent=agent), ())
+        against = objections(await survey_cluster(api, agent=agent), ())
         if not against or time.monotonic() > end:
             return against
         await asyncio.sleep(1)
@@ -86,7 +86,7 @@ async def build(api: Api, place: str, drills: str) -> Stage:
     if against and all(one.startswith("PodDisruptionBudget") for one in against):
         return Stage(missing="; ".join(against))
     assert not against, f"a drill would refuse: {'; '.join(against)}"
-    survey = await look(api)
+    survey = await survey_cluster(api)
     count = int(os.environ.get("HITLESS_NODES", "1"))
     stage = Stage(rules=survey.cni.known, nodes=count)
     to = os.environ.get("HITLESS_TO", "").split()

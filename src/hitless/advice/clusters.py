@@ -20,7 +20,7 @@ from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import DAEMON_SETS, NODES, DaemonSet, Node
 from hitless.kube.placement import runs_on
 from hitless.model.versions import Build, Release, find_releases
-from hitless.survey.cni import Cni, flannels, look
+from hitless.survey.cni import Cni, flannels, survey_cluster
 
 __all__ = ["advise_cluster"]
 
@@ -121,7 +121,7 @@ async def _without_daemon_set(
     api: Api, table: ReleaseTable, nodes: Sequence[Node], notes: list[str]
 ) -> list[advising.Advice]:
     """K3s runs flannel in its own process; other clusters may run another network agent, or none that is known."""
-    survey = await look(api, with_budgets=False)
+    survey = await survey_cluster(api, with_budgets=False)
     if survey.cni.daemon_set is not None and not survey.cni.facts.net_conf:
         notes.append(
             f"{survey.cni.title} runs here, not flannel: this advice is about flannel. Drill it: "

@@ -18,7 +18,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.model.reading import whole_of
 from hitless.model.versions import Build, Flannel, Release, find_releases, parse_flannel
 
-__all__ = ["InstalledVersions", "look"]
+__all__ = ["InstalledVersions", "installed_versions"]
 
 _PLACES = ("/usr/local/bin", "/usr/bin", "/opt/rke2/bin", "/var/lib/rancher/rke2/bin")
 
@@ -33,8 +33,8 @@ class InstalledVersions:
     notes: tuple[str, ...]
 
 
-def look(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> InstalledVersions:
-    """Look at this machine; raises ``InputError`` when it runs neither RKE2, K3s nor flannel."""
+def installed_versions(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> InstalledVersions:
+    """Read the versions on this machine; raises ``InputError`` when it runs neither RKE2, K3s nor flannel."""
     notes: list[str] = []
     release = _release(places, notes)
     flannel, source = _flannel(proc, notes)

@@ -145,7 +145,7 @@ def _where(option: str, given: str) -> str:
 def _of_node(table: ReleaseTable, notes: list[str]) -> Advice:
     from hitless.advice import nodes as this_node
 
-    found = this_node.look()
+    found = this_node.installed_versions()
     notes.extend(found.notes)
     return advising.advise(table, found.release, running=found.flannel, running_source=found.flannel_source)
 

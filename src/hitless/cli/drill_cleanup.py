@@ -60,7 +60,7 @@ async def _find(choices: Choices, places: Sequence[str]) -> list[Drill]:
     from hitless.kube.api import Patience, connect
 
     async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
-        found = await leftovers.look(api, places)
+        found = await leftovers.list_drills(api, places)
         if waits := [one.identity for one in found if one.life == "unknown"]:
             within = heartbeat.GLANCE if choices.force else heartbeat.LOOK
             click.echo(f"looking for up to {within:g} s whether drill {', '.join(waits)} is alive …", err=True)

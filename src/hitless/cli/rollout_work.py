@@ -103,14 +103,14 @@ async def _find(asked: Request) -> RolloutFindings:
     from hitless.operations.rollout import guards, node_order, observation, preconditions, probe_plan, record
     from hitless.restarts.agents import AgentPods
     from hitless.restarts.methods import ApiMethod
-    from hitless.survey.cni import look
+    from hitless.survey.cni import survey_cluster
 
     async with connect(asked.access.kubeconfig, asked.access.context, patience=Patience(total=_PATIENCE)) as api:
         found = await record.read_record(api)
         if asked.resumes:
             found = record.found_or_missing(found)
         agent = found.state.agent if asked.resumes and found is not None else asked.given["agent"]
-        survey = await look(api, agent=agent)
+        survey = await survey_cluster(api, agent=agent)
         AgentPods(api, survey.cni)
         state = await asked.state(api, survey, found)
         probe_plan.check_far_end(state.choices, survey)

@@ -18,7 +18,7 @@ from hitless.errors import ApiError
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, ConfigMap, NamespaceObject, Pod
 
-__all__ = ["Drill", "judge", "look", "remove"]
+__all__ = ["Drill", "judge", "list_drills", "remove"]
 
 _LONGEST = 200
 _GRACE = 1  # seconds; with 0 a pod leaves the API while its container still holds the host's port
@@ -66,7 +66,7 @@ class Drill:
         return any(pod.status.phase not in ("Succeeded", "Failed") for pod in self.pods)
 
 
-async def look(api: Api, places: Iterable[str]) -> list[Drill]:
+async def list_drills(api: Api, places: Iterable[str]) -> list[Drill]:
     """Every drill that has something in these namespaces."""
     found: dict[str, Drill] = {}
 

@@ -34,7 +34,7 @@ from hitless.kube.objects import NAMESPACES, Node
 from hitless.probe.targets import is_far_end
 from hitless.restarts.agents import AgentPods
 from hitless.restarts.methods import ApiMethod, entry_of
-from hitless.survey.cni import Survey, look
+from hitless.survey.cni import Survey, survey_cluster
 from hitless.survey.nodes import choose, objections
 
 __all__ = ["ASKED", "Operator", "Prepared", "prepare"]
@@ -161,7 +161,7 @@ async def _see(
     """Survey the cluster: the chosen nodes, the reasons not to begin, whether a dry run's namespace is missing, and
     which entries of the register are left from dead drills."""
     async with connect(choices.kubeconfig, choices.context, patience=Patience(total=ASKED)) as api:
-        survey = await look(api, agent=choices.agent)
+        survey = await survey_cluster(api, agent=choices.agent)
         last = await _turn(api, choices.namespace) if choices.round_robin else None
         chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
         await AgentPods(api, survey.cni).pods([node.name for node in chosen])

@@ -20,7 +20,7 @@ from hitless.errors import ApiError
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.contexts import read
 from hitless.kube.objects import DAEMON_SETS, DaemonSet
-from hitless.survey.cni import Survey, look
+from hitless.survey.cni import Survey, survey_cluster
 
 __all__ = ["diagnose_cluster"]
 
@@ -44,7 +44,7 @@ def diagnose_cluster(kubeconfig: Path | None, context: str | None) -> Diagnosis:
 async def _findings(kubeconfig: Path | None, context: str | None) -> list[DoctorFinding]:
     async with connect(kubeconfig, context, patience=Patience(total=_PATIENCE)) as api:
         begun = time.monotonic()
-        survey = await look(api, with_budgets=False)
+        survey = await survey_cluster(api, with_budgets=False)
         found = [_server(api, time.monotonic() - begun), _nodes(survey), _agent(survey)]
         found += [_guard(await api.all(DAEMON_SETS)), await _clock(api), await _rights(api)]
         return found

@@ -90,7 +90,7 @@ def summary(findings: Sequence[DoctorFinding]) -> str:
 def _release() -> DoctorFinding:
     title = "release and its cost"
     try:
-        here = this_node.look()
+        here = this_node.installed_versions()
     except InputError as error:
         return DoctorFinding(
             "release", title, "unknown", error.message, "hitless advise --version RELEASE", essential=True

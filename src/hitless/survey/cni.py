@@ -28,7 +28,7 @@ from hitless.kube.objects import (
 from hitless.model.versions import Flannel, parse_flannel
 from hitless.profiles import Cluster
 
-__all__ = ["Cni", "Survey", "flannels", "look"]
+__all__ = ["Cni", "Survey", "flannels", "survey_cluster"]
 
 _NOT_AGENTS = ("operator", "cni-plugin", "install", "csi", "apiserver", "typha", "controllers", "envoy", "hubble")
 
@@ -87,8 +87,8 @@ class Survey:
     budgets: tuple[DisruptionBudget, ...] = ()
 
 
-async def look(api: Api, *, agent: str = "", with_budgets: bool = True) -> Survey:
-    """Look at a cluster; where nothing is found that is known, the CNI is ``none``.
+async def survey_cluster(api: Api, *, agent: str = "", with_budgets: bool = True) -> Survey:
+    """Survey a cluster; where no known CNI is found, it is ``none``.
 
     ``agent``: the option, NAMESPACE/DAEMONSET[/CONTAINER]; raises ``InputError`` when there is no such one.
     """

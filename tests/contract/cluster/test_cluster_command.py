@@ -258,13 +258,13 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         from hitless.cluster.manifests import PodOptions
         from hitless.kube.api import connect
         from hitless.restarts.methods import ApiMethod
-        from hitless.survey.cni import look
+        from hitless.survey.cni import survey_cluster
 
         store = shell.fake.api.store
         store.create("namespaces", "", {"metadata": {"name": "hitless-system"}})
         async with connect(tmp_path / "kubeconfig") as api:
             pods = PodOptions("x", namespace="hitless-system")
-            grants = rehearsal.grants(pods, await look(api), ApiMethod.DELETE_POD, turn=True, tells=True)
+            grants = rehearsal.grants(pods, await survey_cluster(api), ApiMethod.DELETE_POD, turn=True, tells=True)
         shell.fake.api.rights = Rights([*rules_of(grants), RbacRule("get", "", "namespaces")])
         pushed: list[tuple[str, str]] = []
         words = ["--yes", "--round-robin", "--post-events", "--json", "--namespace", "hitless-system", *QUICK]

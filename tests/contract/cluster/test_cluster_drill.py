@@ -27,7 +27,7 @@ from hitless.model import events as e
 from hitless.restarts import methods
 from hitless.restarts.agents import AgentPods, Kill, ReportStep
 from hitless.restarts.methods import ApiMethod
-from hitless.survey.cni import Survey, look
+from hitless.survey.cni import Survey, survey_cluster
 from hitless.survey.nodes import choose, objections
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, rules_of
@@ -66,7 +66,7 @@ async def drill(
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
     named: str = "",
 ) -> Drilled:
-    survey = await look(api, agent=named)
+    survey = await survey_cluster(api, agent=named)
     nodes = choose(survey, names, None, "")
     chosen = pods or PodOptions("d1", networks=("10.42.0.0/16",), see_processes=restart == "kill")
     told: list[str] = []
@@ -154,7 +154,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         pods = PodOptions("d1", see_processes=restart == "kill")
-        survey = await look(api)
+        survey = await survey_cluster(api)
         documents = rehearsal.grants(pods, survey, restart)
         fake.api.rights = Rights(rules_of(documents))
         # as the command does before it makes anything
@@ -175,7 +175,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
 def test_the_objects_that_a_dry_run_prints_are_those_that_a_drill_makes(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         pods = PodOptions("d1")
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = choose(survey, ["node-1"], None, "")
         told = rehearsal.rehearse(pods, survey, nodes, ApiMethod.DELETE_POD, to=(), own_far_end=True, rounds=2)
         await drill(fake, api, tmp_path, pods=pods)
@@ -302,7 +302,7 @@ def test_an_eviction_that_a_budget_forbids_restarts_nothing(tmp_path: Path) -> N
                 "status": {"disruptionsAllowed": 0},
             },
         )
-        survey = await look(api)
+        survey = await survey_cluster(api)
         assert any("keep allows no disruption" in one for one in objections(survey, survey.nodes[:1]))
         done = await drill(fake, api, tmp_path, restart=ApiMethod.EVICT)
         assert any("is not allowed now" in one.text for one in done.of(e.Note))
@@ -335,7 +335,7 @@ def test_an_interrupted_drill_removes_what_it_made(tmp_path: Path) -> None:
 
 def test_cleanup_removes_what_a_dead_driver_left_and_nothing_else(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = choose(survey, ["node-1"], None, "")
         async with asyncio.timeout(90):
             context = placed(api, survey, nodes, PodOptions("dead"), own_far_end=True, tell=lambda _: None)
@@ -385,7 +385,7 @@ def test_unready_nodes_and_agents_are_objections(tmp_path: Path) -> None:
         fake.api.store.change(
             "daemonsets.apps", "kube-system", "rke2-canal", lambda one: one["status"].__setitem__("numberReady", 1)
         )
-        survey = await look(api)
+        survey = await survey_cluster(api)
         found = objections(survey, survey.nodes[:1])
         assert any("node-9 is not ready" in one for one in found)
         assert any("1 of 3 pods are ready" in one for one in found)
@@ -397,7 +397,7 @@ def test_unready_nodes_and_agents_are_objections(tmp_path: Path) -> None:
 
 def test_workers_are_chosen_before_control_planes_and_by_selector(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         assert [node.name for node in choose(survey, (), None, "")] == ["node-1"]
         assert [node.name for node in choose(survey, (), 3, "")] == ["node-1", "node-2", "node-0"]
         assert [node.name for node in choose(survey, (), 1, "kubernetes.io/hostname=node-2")] == ["node-2"]
@@ -453,7 +453,7 @@ def test_the_network_agent_is_found_by_what_it_runs(
     tmp_path: Path, document: dict[str, Any], name: str, container: str
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey: Survey = await look(api)
+        survey: Survey = await survey_cluster(api)
         assert (survey.cni.name, survey.cni.container) == (name, container)
         if name in ("canal", "flannel"):
             assert survey.cni.networks == ("10.42.0.0/16",)
@@ -465,9 +465,9 @@ def test_k3s_is_found_by_its_kubelets_and_sent_to_the_node_drill(tmp_path: Path)
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.remove("daemonsets.apps", "kube-system", "rke2-canal")
         with pytest.raises(InputError, match="no network agent"):
-            AgentPods(api, (await look(api)).cni)
+            AgentPods(api, (await survey_cluster(api)).cni)
         fake.add_node("k", version="v1.32.5+k3s1")
-        survey = await look(api)
+        survey = await survey_cluster(api)
         assert survey.cni.name == "k3s"
         with pytest.raises(InputError, match="node-drill"):
             AgentPods(api, survey.cni)
@@ -482,11 +482,11 @@ def kindnet() -> dict[str, Any]:
 def test_an_agent_that_nobody_knows_is_named_and_judged_by_traffic_alone(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         with pytest.raises(InputError, match="--agent NAMESPACE/DAEMONSET, one of kube-system/kindnet"):
-            AgentPods(api, (await look(api)).cni)
+            AgentPods(api, (await survey_cluster(api)).cni)
         with pytest.raises(InputError, match="kube-system/kindnet"):
-            await look(api, agent="kube-system/kindnetd")
+            await survey_cluster(api, agent="kube-system/kindnetd")
         with pytest.raises(InputError, match="no container 'x'"):
-            await look(api, agent="kube-system/kindnet/x")
+            await survey_cluster(api, agent="kube-system/kindnet/x")
         done = await drill(fake, api, tmp_path, pods=PodOptions("d1", rules=False), named="kube-system/kindnet")
         whole(done)
         assert done.verdict.verdict == "pass", done.why
@@ -513,10 +513,10 @@ def test_our_errors_only(tmp_path: Path) -> None:
             "configmaps", "kube-system", "rke2-canal-config", lambda one: one["data"].__setitem__("net-conf.json", "{")
         )
         with pytest.raises(InputError, match=r"net-conf\.json"):
-            await look(api)
+            await survey_cluster(api)
         fake.api.rights = Rights([])
         with pytest.raises(ApiError):
-            await look(api)
+            await survey_cluster(api)
         assert issubclass(ApiError, HitlessError)
 
     play(story, tmp_path, nodes=1)
@@ -524,7 +524,7 @@ def test_our_errors_only(tmp_path: Path) -> None:
 
 def test_scheduled_drills_come_to_every_node_in_turn_and_tell_the_cluster(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         fake.api.store.create("namespaces", "", {"metadata": {"name": "ns"}})
         seen: list[str] = []
         for _ in range(4):
@@ -545,7 +545,7 @@ def test_scheduled_drills_come_to_every_node_in_turn_and_tell_the_cluster(tmp_pa
 
 def test_the_rights_of_scheduled_drills_suffice_for_their_turn_and_events(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         pods = PodOptions("d1")
         fake.api.store.create("namespaces", "", {"metadata": {"name": pods.namespace}})
         granted = rules_of(rehearsal.grants(pods, survey, ApiMethod.DELETE_POD, turn=True, tells=True))

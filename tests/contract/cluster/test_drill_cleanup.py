@@ -16,7 +16,7 @@ from hitless.cluster import heartbeat, leftovers
 from hitless.cluster.manifests import PodOptions
 from hitless.cluster.target import placed
 from hitless.kube.api import Api
-from hitless.survey.cni import look
+from hitless.survey.cni import survey_cluster
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes
 
@@ -98,7 +98,7 @@ def test_a_drill_whose_signs_of_life_stop_is_dead_and_one_that_never_gave_any_is
     monkeypatch.setattr(heartbeat, "BEAT", 0.3)
 
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = choose(survey, ["node-1"], None, "")
         if not stopped:
 
@@ -110,12 +110,12 @@ def test_a_drill_whose_signs_of_life_stop_is_dead_and_one_that_never_gave_any_is
             if stopped:
                 owner = ("configmaps", "hitless-drill", "hitless-drill-x1")
                 await until(lambda: "annotations" in fake.api.store.get(*owner)["metadata"])
-                (found,) = await leftovers.judge(api, await leftovers.look(api, ["hitless-drill"]))
+                (found,) = await leftovers.judge(api, await leftovers.list_drills(api, ["hitless-drill"]))
                 assert (found.life, found.why) == ("alive", "it gives signs of life")
                 beats = [task for task in asyncio.all_tasks() if "beat" in repr(task.get_coro())]
                 for task in beats:
                     task.cancel()
-            (found,) = await leftovers.judge(api, await leftovers.look(api, ["hitless-drill"]))
+            (found,) = await leftovers.judge(api, await leftovers.list_drills(api, ["hitless-drill"]))
             assert found.life == ("dead" if stopped else "unknown"), found.why
             assert len(found.objects) == 4  # two peers, the owner, the namespace
 

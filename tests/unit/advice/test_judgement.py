@@ -294,7 +294,7 @@ def test_a_node_is_asked_for_its_release(tmp_path: Path) -> None:
     proc = tmp_path / "proc"
     (proc / "self/ns").mkdir(parents=True)
     (proc / "self/ns/net").touch()
-    found = nodes.look((str(tmp_path),), proc)
+    found = nodes.installed_versions((str(tmp_path),), proc)
     assert str(found.release) == "v1.32.5+rke2r1"
     assert found.flannel is None
 
@@ -314,14 +314,14 @@ def test_a_flanneld_of_another_network_namespace_is_not_this_nodes(tmp_path: Pat
     (proc / "77/ns/mnt").symlink_to("/proc/self/ns/mnt")
     if ours:
         (proc / "77/ns/net").hardlink_to(proc / "self/ns/net")
-        found = nodes.look((), proc)
+        found = nodes.installed_versions((), proc)
         assert (str(found.flannel), found.flannel_source) == ("v0.26.7", "flanneld, process 77")
         return
     (proc / "77/ns/net").touch()
     with pytest.raises(InputError, match=r"nor a running flanneld was found on this machine \(expected"):
-        nodes.look((), proc)
+        nodes.installed_versions((), proc)
 
 
 def test_a_machine_that_is_no_node_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither rke2, k3s nor a running flanneld"):
-        nodes.look((str(tmp_path),), tmp_path)
+        nodes.installed_versions((str(tmp_path),), tmp_path)

@@ -27,7 +27,7 @@ from hitless.kube.pod_problems import pod_problem
 from hitless.restarts import execution
 from hitless.restarts.agents import AgentPods, ReportStep
 from hitless.restarts.methods import ApiMethod
-from hitless.survey.cni import look
+from hitless.survey.cni import survey_cluster
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes, Spool
 from hitless.testing.api_rights import Rights, rules_of
@@ -89,7 +89,7 @@ def test_a_success_that_only_means_that_the_kubelet_went_away_is_not_believed(tm
 def test_creates_whose_answers_were_lost_need_no_right_to_get_what_they_made(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         pods = PodOptions("d1")
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = choose(survey, ["node-1"], None, "")
         fake.api.rights = Rights(rules_of(rehearsal.grants(pods, survey, ApiMethod.DELETE_POD)))
         fake.api.faults.lose(3)  # the namespace, the owner, a pod
@@ -135,7 +135,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         agent = AgentPods(api, survey.cni)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
@@ -187,7 +187,7 @@ def test_a_signal_that_was_sent_twice_is_no_error_when_the_process_is_gone(
         raise CommandFailed("hitless relay signal ended with 2", 2)
 
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         agent = AgentPods(api, survey.cni)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
@@ -239,7 +239,7 @@ def test_a_pod_that_hangs_is_told_with_what_is_known_and_where_to_look(tmp_path:
 def test_a_pod_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.failing["ours:1"] = "Traceback:\n  a line\nhitless: the spool is full\n"
-        survey = await look(api)
+        survey = await survey_cluster(api)
         pods = PodOptions("0", image="ours:1")
         with pytest.raises(
             MissingError, match="ended with 3 Error Traceback: a line hitless: the spool is full"
@@ -261,7 +261,7 @@ def test_a_namespace_that_never_goes_is_told_with_the_servers_reason(
         fake.api.store.broken = "metrics.k8s.io/v1beta1"
         fake.api.store.create("namespaces", "", {"metadata": {"name": "hitless-drill"}})
         fake.api.store.remove("namespaces", "", "hitless-drill")
-        survey = await look(api)
+        survey = await survey_cluster(api)
         with pytest.raises(MissingError, match=r"does not go \(Discovery failed .* metrics.k8s.io/v1beta1\)"):
             async with placed(api, survey, survey.nodes[:1], PodOptions("0"), own_far_end=False, tell=print):
                 pass
@@ -297,7 +297,7 @@ def test_a_clock_that_cannot_be_asked_at_first_is_asked_again(tmp_path: Path) ->
 
 def test_a_namespace_that_is_on_its_way_out_takes_nothing_new_and_goes_when_it_is_empty(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = choose(survey, ["node-1"], None, "")
         async with placed(api, survey, nodes, PodOptions("d1"), own_far_end=False, tell=lambda _: None):
             pass
@@ -358,7 +358,7 @@ def test_a_certificate_is_judged_as_kubectl_judges_it(tmp_path: Path, monkeypatc
 
 def test_rights_are_those_of_the_options_one_by_one(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
 
         def rights(**options: Any) -> set[str]:
             documents = rehearsal.grants(PodOptions("d1"), survey, ApiMethod.DELETE_POD, **options)

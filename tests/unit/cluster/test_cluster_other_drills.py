@@ -16,7 +16,7 @@ from hitless.cluster.manifests import PodOptions
 from hitless.cluster.other_drills import by_pods
 from hitless.kube.api import Api, Patience
 from hitless.restarts.methods import ApiMethod
-from hitless.survey.cni import look
+from hitless.survey.cni import survey_cluster
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import RbacRule, Rights
@@ -78,18 +78,18 @@ def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_w
         lives = left(fake, pods=pods)
         time = Time(then=[(Patience().total + 20.0, lives)])
         api.calls.patience = replace(api.patience, sleep=time.sleep, now=lambda: time.now)
-        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
+        (found,) = await leftovers.judge(api, await leftovers.list_drills(api, [PLACE]))
         assert (found.life, found.why) == ("alive", "it gives signs of life")
 
         # looked at for less than that it is not known, and never dead
-        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]), heartbeat.GLANCE)
+        (found,) = await leftovers.judge(api, await leftovers.list_drills(api, [PLACE]), heartbeat.GLANCE)
         assert (found.life, found.why) == (
             "unknown",
             "it gave no sign of life for 30 s; it may be cut off from the server",
         )
 
         begun = time.now
-        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
+        (found,) = await leftovers.judge(api, await leftovers.list_drills(api, [PLACE]))
         assert (found.life, found.why) == ("dead", "it gave no sign of life for 240 s")
         assert time.now - begun >= heartbeat.LOOK > Patience().total
 
@@ -99,7 +99,7 @@ def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_w
 def test_a_drill_that_has_no_pods_yet_and_gave_no_sign_yet_is_not_dead(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         left(fake, beat="", pods=False)
-        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
+        (found,) = await leftovers.judge(api, await leftovers.list_drills(api, [PLACE]))
         assert found.life == "unknown", found.why
 
     play(story, tmp_path)
@@ -111,7 +111,7 @@ def test_where_other_drills_cannot_be_looked_for_is_said_unless_there_can_be_non
     tmp_path: Path, there: bool, sees_namespaces: bool
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = choose(survey, ["node-1"], None, "")
         if there:
             left(fake)

@@ -26,7 +26,7 @@ from hitless.operations.rollout import observation, preconditions
 from hitless.operations.rollout.record import RolloutRecord
 from hitless.operations.rollout.values import RolloutChange, RolloutChoices
 from hitless.restarts.methods import ApiMethod
-from hitless.survey.cni import look
+from hitless.survey.cni import survey_cluster
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, Rule
 
@@ -106,7 +106,7 @@ def test_a_drill_and_a_rollout_that_begin_at_once_do_not_both_go_on(tmp_path: Pa
     """The drill is in another namespace: the rollout cannot see its pods."""
 
     async def story(fake: FakeNodes, api: Api) -> None:
-        survey = await look(api)
+        survey = await survey_cluster(api)
         nodes = list(survey.nodes)
         state, _ = await preconditions.new(api, survey, RolloutChange("restart", "restart"), RolloutChoices())
         seen = await observation.see(api, state.namespace, state.name)
@@ -240,7 +240,7 @@ def test_a_cleanup_removes_the_entry_of_a_dead_drill_and_keeps_those_of_other_na
         ended = heartbeat.driver()["process"].rpartition(" ")[0] + " 1"  # a process of this machine, started otherwise
         await registry.enter(api, "a", replace_process(drill("node-1"), ended))
         await registry.enter(api, "b", msgspec.structs.replace(drill("node-1"), namespace="others"))
-        (found,) = await leftovers.look(api, ["team"])
+        (found,) = await leftovers.list_drills(api, ["team"])
         assert (found.identity, found.life, found.driver) == ("a", "dead", "somebody@elsewhere")
         assert found.nodes == ("node-1",)
         assert found.objects == ("its entry in ConfigMap kube-system/hitless-drills",)

@@ -19,7 +19,7 @@ from hitless.drill import DrillPlan
 from hitless.kube.objects import DaemonSet, DisruptionBudget, Node
 from hitless.restarts.agents import AgentPods
 from hitless.restarts.methods import ApiMethod
-from hitless.survey.cni import Survey, look
+from hitless.survey.cni import Survey, survey_cluster
 from hitless.survey.nodes import exhausted
 
 
@@ -35,7 +35,7 @@ def survey(count: int, folder: Path, *, not_ready: tuple[str, ...] = ()) -> Surv
                     name,
                     lambda one: one["status"].update(conditions=[{"type": "Ready", "status": "False"}]),
                 )
-            return await look(api)
+            return await survey_cluster(api)
 
     return asyncio.run(run())
 

@@ -24,7 +24,7 @@ from hitless.operations.rollout.ports import DriverContext, StepOutcome, Work
 from hitless.operations.rollout.record import RolloutRecord
 from hitless.operations.rollout.values import Rollout, RolloutChange, RolloutChoices, read, text
 from hitless.restarts.agents import AgentPods, Step
-from hitless.survey.cni import look
+from hitless.survey.cni import survey_cluster
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_store import Document
 
@@ -216,7 +216,7 @@ class Driver:
         """Until it ended or stopped; ``Killed`` when it was."""
         async with self.place.api() as api:
             self.mortal.hang_on(api)
-            survey = await look(api)
+            survey = await survey_cluster(api)
             found = await record.read_record(api)
             mine = RolloutRecord(api)
             if found is None or (found.state.phase == "ended" and not self.undo):

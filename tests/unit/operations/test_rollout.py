@@ -241,9 +241,9 @@ def test_two_at_once_are_refused_by_name_and_a_driver_that_was_displaced_does_no
 def test_of_two_that_begin_at_the_same_time_one_is_refused(tmp_path: Path) -> None:
     async def story(there: Place) -> None:
         async with there.api() as api:
-            from hitless.survey.cni import look
+            from hitless.survey.cni import survey_cluster
 
-            state, _ = await preconditions.new(api, await look(api), RESTART, RolloutChoices())
+            state, _ = await preconditions.new(api, await survey_cluster(api), RESTART, RolloutChoices())
             first, second = RolloutRecord(api), RolloutRecord(api)
             ended = await asyncio.gather(first.begin(state, None), second.begin(state, None), return_exceptions=True)
             assert sorted(type(one).__name__ for one in ended) == ["Displaced", "NoneType"]
@@ -364,10 +364,10 @@ def test_zones_come_one_after_another_control_planes_last_and_the_first_node_alo
 )
 def test_an_image_that_cannot_be_meant_is_refused(tmp_path: Path, words: list[str], says: str) -> None:
     async def story(there: Place) -> None:
-        from hitless.survey.cni import look
+        from hitless.survey.cni import survey_cluster
 
         async with there.api() as api:
-            daemon_set = (await look(api)).cni.daemon_set
+            daemon_set = (await survey_cluster(api)).cni.daemon_set
             assert daemon_set is not None
             with pytest.raises(InputError) as error:
                 preconditions.image(daemon_set, words)
