@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.kernel.guard.guarded import World, until
 
-from hitless.guard.learning import StandbyRules
+from hitless.guard.standby_rules import StandbyRules
 from hitless.guard.standby_table import StandbyTable, found_in
 from hitless.kernel import processes
 from hitless.kernel.nftables import read_ruleset

@@ -155,7 +155,7 @@ OPENS_ITSELF: dict[str, str] = {
     "cluster/relay.py": "/proc, and the spool in the pod's own volume",
     "advice/releases.py": "the package's own table",
     "evidence/log.py": "a log is made new (O_EXCL) or not at all",
-    "guard/speakers.py": "/proc only",
+    "guard/agent_processes.py": "/proc only",
     "guard/statements.py": "asks more of a file than that it is one: who may write it, and when it was written",
     "lab/keeper_client.py": "/proc only",
     "lab/states.py": "/proc, and a folder to lock",

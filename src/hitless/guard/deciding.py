@@ -24,8 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hitless.guard.learning import StandbyRules
 from hitless.guard.reasons import NOTHING, Code, Reason
+from hitless.guard.standby_rules import StandbyRules
 from hitless.guard.statements import Statement
 from hitless.model.families import Network, within
 from hitless.model.rules import Masquerade, Rule, Snat

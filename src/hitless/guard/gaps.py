@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Around
+from hitless.guard.standby_rules import WitnessPlace
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
 from hitless.observe import Fate as PodFate

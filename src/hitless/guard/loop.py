@@ -16,7 +16,6 @@ from hitless import __version__
 from hitless.daemon.logs import Log
 from hitless.errors import HitlessError
 from hitless.guard import primaries, records
-from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Decision, Limits
 from hitless.guard.gaps import OpenGap
 from hitless.guard.healing import Healing
@@ -25,6 +24,7 @@ from hitless.guard.ports import FlowsPort, GuardTime, RulesPort, StatementsPort,
 from hitless.guard.primaries import Primary
 from hitless.guard.reasons import Code, Reason
 from hitless.guard.reporting import Reporter
+from hitless.guard.rule_copy import Unclear
 from hitless.guard.schedule import Schedule
 from hitless.guard.side import Observed, Side
 from hitless.guard.standby_table import FoundStandby, found_in

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hitless.guard.learning import DESTINATIONS, WitnessPlace
+from hitless.guard.standby_rules import DESTINATIONS, WitnessPlace
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, family_of
 from hitless.observe import Asking, LiveNode, NodeView, Witnesses, find

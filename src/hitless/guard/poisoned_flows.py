@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from hitless.guard.learning import StandbyRules
+from hitless.guard.standby_rules import StandbyRules
 from hitless.heal import heal, poisoned
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import SRC_NAT, Conntrack, Entry

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from hitless.guard.learning import StandbyRules
 from hitless.guard.places import Around
 from hitless.guard.poisoned_flows import Freed
+from hitless.guard.standby_rules import StandbyRules
 from hitless.guard.standby_table import FoundStandby
 from hitless.guard.statements import Statement
 from hitless.kernel.clock import Clock

@@ -3,7 +3,7 @@
 Problem: a nat table holds the rules of many; only those that translate the sources of pods' outgoing packets are the
 primary's decision. Promise: a ``Primary`` names the chains (and nft tables) that hold the decision, and where the
 agent states its intention; it is read from the plugin's profile (``hitless.profiles``), ours or of users. Next stage:
-``learning``.
+``standby_rules``.
 """
 
 from __future__ import annotations

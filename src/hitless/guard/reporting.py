@@ -19,12 +19,12 @@ from hitless.daemon.logs import Log
 from hitless.guard import records
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
-from hitless.guard.learning import StandbyRules
 from hitless.guard.meter import Moved
 from hitless.guard.notices import Notices, stays
 from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reasons import Reason
 from hitless.guard.side import Side
+from hitless.guard.standby_rules import StandbyRules
 from hitless.guard.statefile import Numbers, StandbyHolder, StateFile, family_facts
 from hitless.kernel.clock import Clock
 from hitless.model.events import Writer

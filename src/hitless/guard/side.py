@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from hitless.guard import gaps
-from hitless.guard.copying import Unclear, Unread
 from hitless.guard.deciding import Decider, Decision, Limits
-from hitless.guard.learning import StandbyRules, WitnessPlace, learn
 from hitless.guard.meter import Meter
 from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
 from hitless.guard.reasons import NOTHING, Code, Reason
+from hitless.guard.rule_copy import Unclear, Unread
+from hitless.guard.standby_rules import StandbyRules, WitnessPlace, learn
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.model.rules import Ruleset

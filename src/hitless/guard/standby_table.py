@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hitless.guard import images
-from hitless.guard.learning import StandbyRules, WitnessPlace, standby_of
+from hitless.guard.standby_rules import StandbyRules, WitnessPlace, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedChain, OwnedTables, Owner

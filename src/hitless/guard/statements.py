@@ -1,9 +1,10 @@
 """What the agent itself states about masquerading, beside its rules: its subnet file and its command line.
 
 Problem: rules that are gone may be damage or a decision. Promise: ``read`` gives the agent's own statement where it
-can be read: ``--ip-masq`` (flag or FLANNELD_IP_MASQ) of a running process that counts as the agent (``speakers``), and
-``FLANNEL_IPMASQ`` of a subnet file that only root can write and that was written since the standby was learned. A value
-that is missing, cannot be read, is invalid for flanneld or contradicts another one gives ``None``.
+can be read: ``--ip-masq`` (flag or FLANNELD_IP_MASQ) of a running process that counts as the agent
+(``agent_processes``), and ``FLANNEL_IPMASQ`` of a subnet file that only root can write and that was written since the
+standby was learned. A value that is missing, cannot be read, is invalid for flanneld or contradicts another one gives
+``None``.
 Next stage: ``deciding``.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hitless.guard.speakers import speakers
+from hitless.guard.agent_processes import agent_processes
 from hitless.kernel.namespaces import HERE, Namespace
 
 __all__ = ["Statement", "of_arguments", "of_subnet_file", "read"]
@@ -84,7 +85,7 @@ def read(
     stated = [
         found
         for name in processes
-        for each in speakers(name, namespace)
+        for each in agent_processes(name, namespace)
         if (found := of_arguments(each.arguments, each.environment, f"{name} (pid {each.pid})")) is not None
     ]
     if stated:

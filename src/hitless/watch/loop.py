@@ -19,10 +19,10 @@ from hitless.model.headers import PacketHeader
 from hitless.semantics import HOOKS
 from hitless.watch import records
 from hitless.watch.feeds import ChangedTable, Step
+from hitless.watch.heartbeat import HeartbeatTimer, Totals, Urgency
 from hitless.watch.networks import Networks, better
 from hitless.watch.options import WatchOptions
 from hitless.watch.ports import World
-from hitless.watch.pulse import Pulse, Totals, Urgency
 from hitless.watch.schedule import WatchSchedule
 from hitless.watch.standbys import Standbys
 
@@ -54,7 +54,7 @@ class WatchLoop:
         self._standbys = Standbys(families, world.standby)
         self._urgency = Urgency(wanted=False)
         self._schedule = self._scheduled()
-        self._pulse = Pulse(options.heartbeat_s, self._time.monotonic)
+        self._heartbeats = HeartbeatTimer(options.heartbeat_s, self._time.monotonic)
         self._feed.towards = self._headers
 
     def _scheduled(self) -> WatchSchedule:
@@ -73,7 +73,7 @@ class WatchLoop:
         self._schedule = self._scheduled()
         self._urgency = Urgency(self._options.urgent)
         yield from self._opening()
-        self._pulse = Pulse(self._options.heartbeat_s, self._time.monotonic)
+        self._heartbeats = HeartbeatTimer(self._options.heartbeat_s, self._time.monotonic)
 
     def once(self) -> Iterator[Event]:
         """The state of now as a whole stream: header, the state of each network, summary."""
@@ -84,13 +84,13 @@ class WatchLoop:
 
     def turn(self) -> Iterator[Event]:
         """Wait for the next commit, or until something is due, and handle it."""
-        patience = self._schedule.patience(self._time.monotonic(), self._pulse.due)
+        patience = self._schedule.patience(self._time.monotonic(), self._heartbeats.due)
         self._urgency.fit(self._feed.backlog)
         step = self._feed.next(patience)
         if step is not None:
             yield from self._step(step)
         now = self._time.monotonic()
-        if now >= self._pulse.due:
+        if now >= self._heartbeats.due:
             yield from self._beat(now)
         if self._schedule.verifies(now):
             begun = self._time.worked()  # not the time on a clock: this process may be stopped meanwhile
@@ -236,7 +236,7 @@ class WatchLoop:
             yield from self._judge(self._clock.now(), None, self._feed.generation)
         yield from self._count(now)
         self.totals.late(self._feed.take_lag())
-        beat = self._pulse.beat(now, self._clock.now(), self.totals)
+        beat = self._heartbeats.beat(now, self._clock.now(), self.totals)
         if beat is not None:
             yield beat
 

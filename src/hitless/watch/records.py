@@ -11,9 +11,9 @@ from hitless.kernel import machine
 from hitless.model.events import Change, Header, Summary
 from hitless.model.families import Backend, Family
 from hitless.watch.feeds import ChangedTable, Step
+from hitless.watch.heartbeat import TOOL, Totals
 from hitless.watch.networks import Networks
 from hitless.watch.options import WatchOptions
-from hitless.watch.pulse import TOOL, Totals
 
 __all__ = ["changes", "header", "summary"]
 

@@ -20,8 +20,8 @@ from tests.kernel.guard.test_guard_limits import poison, translated
 from hitless.daemon.logs import Log
 from hitless.guard import images, primaries, running
 from hitless.guard.journal import Journal
-from hitless.guard.learning import learn
 from hitless.guard.reporting import Reporter
+from hitless.guard.standby_rules import learn
 from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock

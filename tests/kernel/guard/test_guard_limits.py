@@ -15,10 +15,10 @@ import pytest
 from tests.kernel.guard.guarded import HANG, World, tables, until, world
 
 from hitless.daemon.logs import Log
-from hitless.guard import learning, primaries, running, side
+from hitless.guard import primaries, running, side, standby_rules
 from hitless.guard.journal import Journal
-from hitless.guard.learning import StandbyRules, standby_of
 from hitless.guard.reporting import Reporter
+from hitless.guard.standby_rules import StandbyRules, standby_of
 from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
@@ -238,7 +238,7 @@ def test_on_kernels_without_persistent_owners_the_standby_is_restored_at_once(tm
     with world(tmp_path) as made:
         made.agent("flannel-0.28")
         ruleset = read_ruleset(made.node.namespace, (V4,))
-        standby = learning.learn(ruleset, V4, primaries.load("flannel"))
+        standby = standby_rules.learn(ruleset, V4, primaries.load("flannel"))
         plain = StandbyTable((V4,), made.node.namespace, flags=0)
         plain.install({V4: standby})
         before = tables(made)
@@ -261,7 +261,7 @@ def test_a_standby_that_translates_what_the_primary_would_not_is_withdrawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copy is made wrong on purpose: it translates flows between pods, which the whole primary leaves alone."""
-    exact = learning.learn
+    exact = standby_rules.learn
 
     def wrong(*arguments: Any, **named: Any) -> StandbyRules:
         made = exact(*arguments, **named)

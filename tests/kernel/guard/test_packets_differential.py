@@ -17,8 +17,8 @@ from tests.unit.guard.flannels import NETWORK, SUBNET, damaged, random_primary
 from tests.unit.semantics.random_rules import UPLINK, iptables_text, nft_text
 
 from hitless.guard import primaries
-from hitless.guard.copying import Unclear
-from hitless.guard.learning import learn
+from hitless.guard.rule_copy import Unclear
+from hitless.guard.standby_rules import learn
 from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import nftables, xtables
 from hitless.kernel.conntrack import Conntrack

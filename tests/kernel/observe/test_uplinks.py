@@ -8,8 +8,8 @@ import pytest
 from tests.kernel.nftables.nodes import Node, programs
 from tests.kernel.nftables.nodes import node as bare
 
-from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Places
+from hitless.guard.standby_rules import WitnessPlace
 from hitless.model.families import Family
 from hitless.model.reading import network
 from hitless.observe import Asking, LiveNode

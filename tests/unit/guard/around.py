@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from hitless.guard.learning import WitnessPlace
+from hitless.guard.standby_rules import WitnessPlace
 from hitless.model.families import Family
 from hitless.observe import Asking, LocalPod, NodeView, Witnesses, find
 

@@ -22,10 +22,10 @@ from tests.unit.histories import Action, Kind
 
 from hitless.errors import KernelError
 from hitless.guard import records
-from hitless.guard.learning import StandbyRules, learn
 from hitless.guard.loop import GuardSettings
 from hitless.guard.primaries import load
 from hitless.guard.reasons import Code
+from hitless.guard.standby_rules import StandbyRules, learn
 from hitless.guard.standby_table import found_in
 from hitless.guard.statements import Statement
 from hitless.model.events import Writer

@@ -10,7 +10,7 @@ from tests.unit.guard.flannels import NETWORK, OTHER, flannel_rules, nat
 
 from hitless.guard import primaries
 from hitless.guard.deciding import Decider, extends
-from hitless.guard.learning import StandbyRules, learn
+from hitless.guard.standby_rules import StandbyRules, learn
 from hitless.guard.statements import Statement
 from hitless.model.families import Family
 from hitless.model.rules import Accept, Destination, Masquerade, Return, Rule, Ruleset, Source

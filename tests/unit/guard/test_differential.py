@@ -15,8 +15,8 @@ from tests.unit.guard.flannels import NETWORK, OTHER, SUBNET, damaged, random_pr
 from tests.unit.semantics.random_rules import POD_IN, UPLINK
 
 from hitless.guard import primaries
-from hitless.guard.copying import Unclear
-from hitless.guard.learning import learn
+from hitless.guard.rule_copy import Unclear
+from hitless.guard.standby_rules import learn
 from hitless.model.families import Family
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset

@@ -9,7 +9,7 @@ from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat
 
 from hitless.guard import gaps
-from hitless.guard.learning import WitnessPlace
+from hitless.guard.standby_rules import WitnessPlace
 from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import (

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat, random_primary
 
 from hitless.guard import images, primaries
-from hitless.guard.copying import Unclear
-from hitless.guard.learning import learn
+from hitless.guard.rule_copy import Unclear
+from hitless.guard.standby_rules import learn
 from hitless.kernel.nftables import encoding
 from hitless.model.families import Family
 from hitless.model.rules import Opaque, Rule

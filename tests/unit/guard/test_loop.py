@@ -12,11 +12,11 @@ from tests.unit.guard.flannels import NETWORK, flannel_rules, nat
 from tests.unit.guard.worlds import CARRIED, LEAKED, Death, Guarded, World
 
 from hitless.errors import HitlessError, KernelError
-from hitless.guard.copying import Unclear
-from hitless.guard.learning import learn
 from hitless.guard.metrics import render
 from hitless.guard.primaries import load
+from hitless.guard.rule_copy import Unclear
 from hitless.guard.running import drive
+from hitless.guard.standby_rules import learn
 from hitless.guard.standby_table import found_in
 from hitless.guard.statements import Statement
 from hitless.guard.status import GuardStatus

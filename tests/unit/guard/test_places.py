@@ -8,8 +8,8 @@ import pytest
 from tests.unit.guard.flannels import NETWORK, SUBNET
 
 from hitless.guard import places
-from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import NOWHERE, Places
+from hitless.guard.standby_rules import WitnessPlace
 from hitless.kernel.namespaces import HERE
 from hitless.model.families import Family
 from hitless.observe import Asking, LocalPod, NodeView, Witnesses, find

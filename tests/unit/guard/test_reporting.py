@@ -22,7 +22,6 @@ from hitless.errors import HitlessError, InputError
 from hitless.guard import gaps, primaries, records, status
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
-from hitless.guard.learning import learn
 from hitless.guard.locking import AlreadyRunning, Lock, holder, stop
 from hitless.guard.meter import Moved
 from hitless.guard.metrics import render
@@ -30,6 +29,7 @@ from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reporting import Reporter
 from hitless.guard.serving import serving
 from hitless.guard.side import Side
+from hitless.guard.standby_rules import learn
 from hitless.guard.status import GuardStatus
 from hitless.kernel.clock import Clock
 from hitless.model.events import Writer

@@ -9,10 +9,10 @@ from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 
 from hitless.guard import primaries
-from hitless.guard.learning import learn
 from hitless.guard.primaries import Primary
 from hitless.guard.reasons import Code
 from hitless.guard.side import Observed, Side
+from hitless.guard.standby_rules import learn
 from hitless.kernel.nftables.state import unread_state
 from hitless.model.families import Family
 from hitless.model.rules import (

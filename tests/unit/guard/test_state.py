@@ -14,10 +14,10 @@ from tests.unit.guard.worlds import World
 from hitless.daemon.logs import Log
 from hitless.guard import primaries
 from hitless.guard.journal import Journal
-from hitless.guard.learning import learn
 from hitless.guard.loop import GuardLoop, GuardSettings
 from hitless.guard.reporting import Reporter
 from hitless.guard.side import Side
+from hitless.guard.standby_rules import learn
 from hitless.guard.statefile import StandbyHolder
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family

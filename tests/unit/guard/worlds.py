@@ -22,10 +22,10 @@ from tests.unit.guard.flannels import nat
 from hitless.daemon.logs import Log
 from hitless.errors import KernelError
 from hitless.guard.journal import Journal
-from hitless.guard.learning import StandbyRules
 from hitless.guard.loop import GuardLoop, GuardPorts, GuardSettings
 from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reporting import Reporter
+from hitless.guard.standby_rules import StandbyRules
 from hitless.guard.standby_table import StandbyTable
 from hitless.guard.statements import Statement
 from hitless.kernel import netlink

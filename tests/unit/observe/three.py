@@ -17,8 +17,8 @@ from tests.unit.semantics.random_rules import POD_IN, UPLINK, random_iptables, r
 from hitless.agent.egress import Egress
 from hitless.agent.ports import AroundPort
 from hitless.guard.gaps import Asker
-from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Around
+from hitless.guard.standby_rules import WitnessPlace
 from hitless.model.families import Family, Network
 from hitless.model.links import Device
 from hitless.model.rules import AnyOf, ConnMark, Element, Goto, Jump, Mark, Ruleset, SetMark, SetMember

@@ -13,9 +13,9 @@ from tests.unit.planting import instead
 
 from hitless.model.events import Gap, Writer
 from hitless.watch import loop
+from hitless.watch.heartbeat import Totals
 from hitless.watch.loop import WatchLoop
 from hitless.watch.networks import Networks, Watched
-from hitless.watch.pulse import Totals
 from hitless.watch.schedule import WatchSchedule
 from hitless.watch.standbys import Standbys
 from hitless.watch.tracking import Tracker

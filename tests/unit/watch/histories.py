@@ -27,7 +27,7 @@ from tests.unit.histories import Action, Kind
 from tests.unit.watch.virtual import Key, Node
 
 from hitless.guard import primaries
-from hitless.guard.learning import learn
+from hitless.guard.standby_rules import learn
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
 from hitless.model.families import Family, Network, family_of

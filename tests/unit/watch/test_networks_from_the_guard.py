@@ -8,7 +8,7 @@ import pytest
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat, native
 
 from hitless.guard import primaries
-from hitless.guard.learning import learn
+from hitless.guard.standby_rules import learn
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.watch.networks import better, part_by_rules, pod_networks

@@ -9,7 +9,7 @@ from tests.unit.guard.flannels import NETWORK, nat
 
 from hitless.errors import KernelError, MissingError
 from hitless.guard import primaries
-from hitless.guard.learning import DESTINATIONS, learn
+from hitless.guard.standby_rules import DESTINATIONS, learn
 from hitless.kernel.namespaces import HERE
 from hitless.kernel.nftables.owned import Count, Owner
 from hitless.model.events import Bridged, Standby, Writer

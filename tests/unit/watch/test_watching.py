@@ -12,7 +12,7 @@ from tests.unit.guard.flannels import NETWORK, nat
 
 from hitless.errors import InputError
 from hitless.guard import primaries
-from hitless.guard.learning import learn
+from hitless.guard.standby_rules import learn
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
 from hitless.model.families import Backend, Family

@@ -1,7 +1,7 @@
 """The processes whose statement about masquerading counts as the agent's.
 
 Problem: any process may have any name; a pod's process, or an unprivileged one on the host's network, may be called as
-the agent is. Promise: ``speakers`` gives only processes that could switch masquerading off by themselves: in the
+the agent is. Promise: ``agent_processes`` gives only processes that could switch masquerading off by themselves: in the
 guard's network namespace, root in all four user ids, in the guard's user namespace, with CAP_NET_ADMIN, and named so by
 the kernel, by the command line and (where it may be read) by the executable. Everything is read twice around: a process
 that changed meanwhile does not count. What cannot be read never counts as yes. Next stage: ``statements``.
@@ -21,7 +21,7 @@ from hitless.errors import HitlessError
 from hitless.kernel.namespaces import HERE, Namespace, inside
 from hitless.model.reading import whole_of
 
-__all__ = ["Speaker", "speakers"]
+__all__ = ["AgentProcess", "agent_processes"]
 
 _NET_ADMIN = 1 << 12  # CAP_NET_ADMIN
 _COMM = 15  # what the kernel keeps of a name
@@ -31,7 +31,7 @@ Entry = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class AgentProcess:
     """A process of the agent; ``environment`` is ``None`` where it may not be read."""
 
     pid: int
@@ -39,7 +39,7 @@ class Speaker:
     environment: tuple[str, ...] | None
 
 
-def speakers(name: str, namespace: Namespace = HERE) -> Iterator[Speaker]:
+def agent_processes(name: str, namespace: Namespace = HERE) -> Iterator[AgentProcess]:
     """The processes called ``name`` that count as the agent of ``namespace``'s node."""
     try:
         network = inside(namespace, lambda: _entry("/proc/thread-self/net/dev"))
@@ -48,7 +48,7 @@ def speakers(name: str, namespace: Namespace = HERE) -> Iterator[Speaker]:
     except (OSError, HitlessError):
         return
     for pid in pids:
-        if _named(pid, name) and (found := _speaker(pid, name, network, users)) is not None:
+        if _named(pid, name) and (found := _agent_process(pid, name, network, users)) is not None:
             yield found
 
 
@@ -59,7 +59,7 @@ def _named(pid: int, name: str) -> bool:
         return False
 
 
-def _speaker(pid: int, name: str, network: Entry, users: bytes) -> Speaker | None:
+def _agent_process(pid: int, name: str, network: Entry, users: bytes) -> AgentProcess | None:
     try:
         before = _identity(pid)
         if before[1:] != (network, users) or not _may_change_rules(pid):
@@ -74,7 +74,7 @@ def _speaker(pid: int, name: str, network: Entry, users: bytes) -> Speaker | Non
             return None
         environment = _perhaps(lambda: _strings(f"/proc/{pid}/environ"))
         # an empty environment is rare, and is what is read of one that is being replaced
-        found = Speaker(pid, argv, environment or None)
+        found = AgentProcess(pid, argv, environment or None)
         return found if _identity(pid) == before and _named(pid, name) else None
     except (OSError, ValueError, IndexError):
         return None

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.guard.flannels import HOOK, KUBE, NETWORK, SUBNET, flannel_rules, nat, native
 
 from hitless.guard import primaries
-from hitless.guard.copying import Unclear
-from hitless.guard.learning import StandbyRules, learn
+from hitless.guard.rule_copy import Unclear
+from hitless.guard.standby_rules import StandbyRules, learn
 from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import (

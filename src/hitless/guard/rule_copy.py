@@ -6,7 +6,7 @@ every chain that it calls and keeps what decides about translation, in order, in
 copy does to a flow is what the original does. Three liberties, all in the direction of translating less: rules that
 cannot change the answer are left out; a translation (or a chain of nothing but translations) behind a condition that
 has no exact form is left out and named, because the primary itself makes it; marks that no rule tests are not set.
-Anything else that has no exact form raises ``Unclear``. It never guesses. Next stage: ``learning``.
+Anything else that has no exact form raises ``Unclear``. It never guesses. Next stage: ``standby_rules``.
 """
 
 from __future__ import annotations

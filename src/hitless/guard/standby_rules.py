@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hitless.guard import images
-from hitless.guard.copying import LeftOut, Unclear, Unread, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
+from hitless.guard.rule_copy import LeftOut, Unclear, Unread, copy, disturbance, tested_bits
 from hitless.model.families import Address, Family, Network, family_of, within
 from hitless.model.rules import UNREAD, Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.model.standby import TABLE, copied

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hitless.kernel.cpu_priority import given_back, hasten, relax
 from hitless.model.events import Heartbeat
 
-__all__ = ["TOOL", "Pulse", "Totals", "Urgency"]
+__all__ = ["TOOL", "HeartbeatTimer", "Totals", "Urgency"]
 
 TOOL = "watch"
 _BACKLOG = 30  # transactions: some tenths of a second of work
@@ -64,7 +64,7 @@ class Urgency:
 
 
 @dataclass(slots=True)
-class Pulse:
+class HeartbeatTimer:
     """When the next heartbeat is due, and what was measured since the last one."""
 
     interval_s: float

@@ -12,7 +12,7 @@ from tests.kernel.guard.guarded import CLI, HANG, World, until, world
 from tests.kernel.guard.test_guard_hardening import NET_ADMIN_ONLY, flush
 
 from hitless.guard import statements
-from hitless.guard.speakers import speakers
+from hitless.guard.agent_processes import agent_processes
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 
@@ -90,8 +90,8 @@ def test_only_a_process_that_could_switch_masquerading_off_itself_is_believed(tm
 def test_another_namespaces_agent_says_nothing_about_this_one(tmp_path: Path) -> None:
     with world(tmp_path) as made:
         start(made, made.node.namespace, flanneld(tmp_path), "-c", WAIT, "x", OFF)
-        assert [each.pid for each in speakers("flanneld", made.node.namespace)] != []
-        assert list(speakers("flanneld", made.pod.namespace)) == []
+        assert [each.pid for each in agent_processes("flanneld", made.node.namespace)] != []
+        assert list(agent_processes("flanneld", made.pod.namespace)) == []
         found = statements.read([], ["flanneld"], 0.0, made.node.namespace)
         assert found is not None
         assert not found.masquerade
