@@ -2,7 +2,7 @@
 
 Problem: the release table says what a release ships; a node may run something else (an image override, an upgrade that
 is not finished). Promise: programs are run only to print their version; a flanneld that runs in this
-network namespace (others belong to other nodes: containers, a lab) is asked inside its own mount namespace;
+network namespace (others belong to other nodes: containers, a lab) is run with --version in its own mount namespace;
 what cannot be found out is left empty, with a note. It changes nothing on the machine.
 Next stage: ``advice``.
 """

@@ -39,7 +39,7 @@ class Drill:
 
     @property
     def driver(self) -> str:
-        """Who drives it, as written in the cluster by whoever could: cleaned for a terminal."""
+        """Who drives it, as an annotation states, which others may write too: cleaned for a terminal."""
         known = next((data["driver"] for one in self.owners if (data := one.data or {}).get("driver")), "")
         return clean(known or (self.entry.driver if self.entry is not None else ""), _LONGEST)
 

@@ -109,8 +109,8 @@ class Asker:
     def _part(self, kind: Kind, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
         """The answer of the watch, and where that is no "carried" the part of it that is of this kind.
 
-        The parts are asked about by themselves, as both may be lost at once; but they do not see everything: a mark
-        that was set on the way may make all the difference to the nat rules. So they never say more than the whole.
+        The parts are evaluated by themselves, as both may be lost at once; but a part lacks what the whole has: a mark
+        that another part sets may decide which nat rule matches. So a part never reports more than the whole.
         """
         answer = self._poll("whole", others, place, witnesses, whole=whole)
         if answer.state == "carried":

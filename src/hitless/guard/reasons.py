@@ -64,7 +64,7 @@ class Code(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Reason:
     """``networks`` that it is about; ``detail``: a statement's source, or why there is no exact copy; ``flows`` that
-    were translated wrongly; ``restored``: an unproven standby gave way to the one before it."""
+    were translated wrongly; ``restored``: an unproven standby was replaced by the one before it."""
 
     code: Code
     networks: tuple[Network, ...] = ()

@@ -1,7 +1,7 @@
 """``hitless guard status``: what the running guard wrote, and what the kernel holds when none runs.
 
-Promise: a verdict (protected, unprotected, unknown) that follows from facts that are shown; a standby that stands
-without its process counts as protection, because it is. Reads only.
+Promise: a verdict (protected, unprotected, unknown) that follows from facts that are shown; a standby
+without its process is protection, and counts as such. Reads only.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Feed:
         self._last = self._mirror.committed
         if self._polling is not None:
             self._polling.stop()
-            self._polling.look()
+            self._polling.collect()
 
     @property
     def behind(self) -> bool:
@@ -274,7 +274,7 @@ class _Polling:
                 if snapshot is not None:
                     self._into.append(snapshot)
                     self._wake()
-        except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``look`` raises it
+        except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``collect`` raises it
             self.failure = ours(error, "the thread that asks the legacy tables")
             self._wake()
 
@@ -286,7 +286,7 @@ class _Polling:
     def take_lag(self) -> int:
         return self._poller.take_lag()
 
-    def look(self) -> None:
+    def collect(self) -> None:
         if self.failure is not None:
             raise self.failure
         self._into.extend(self._poller.last())

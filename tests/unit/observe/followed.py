@@ -24,9 +24,9 @@ from hitless.agent.judge import NodeJudge
 from hitless.agent.ports import AroundPort
 from hitless.agent.runtime import SYSTEM
 from hitless.guard import primaries
-from hitless.guard.copying import Unclear
-from hitless.guard.learning import StandbyRules, learn
+from hitless.guard.rule_copy import Unclear
 from hitless.guard.side import Side
+from hitless.guard.standby_rules import StandbyRules, learn
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.model.rules import Accept, Action, Chain, Dnat, Drop, Hook, NoTrack, Return, Rule, Ruleset, Source, Table

@@ -7,8 +7,8 @@ check every 0.3 ms while the lock is in use and shortly after; for writers that 
 if the lock cannot be watched). A table that was replaced by one of the same size differs only in its entries: these are
 compared when the lock is released by a process that may have written, and now and then. A daemon that does not need
 sub-millisecond precision asks for ``gentle``: it checks when the lock is released and seldom before, because a check
-waits, spinning, for whoever reads a large table; comparisons then take at most a three-hundredth of a core, and unused
-tables are kept compressed. Next stages: ``hitless.watch``, ``hitless.agent``, ``hitless.guard``.
+waits, spinning, while another process reads a large table; comparisons then take at most a three-hundredth of a core,
+and unused tables are kept compressed. Next stages: ``hitless.watch``, ``hitless.agent``, ``hitless.guard``.
 
 Cost and bounds, measured, are in docs/legacy.md.
 """
