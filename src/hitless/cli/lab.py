@@ -251,6 +251,9 @@ def exec_(name: str, place: str, argv: Sequence[str]) -> int:
     line = list(argv[1:] if argv[0] == "--" else argv)
     if not line:
         raise InputError("names no command", where="lab exec", expected=f"lab exec {place} -- PROGRAM ARGS…")
+    if argv[0] != "--" and argv[0].startswith("-"):
+        expected = f"options in front of it: hitless lab exec --name NAME {place} -- PROGRAM ARGS…"
+        raise InputError("comes after the place", where=argv[0].partition("=")[0], expected=expected)
     state = Store().read(name)
     places = state.cluster().places
     if place not in places:

@@ -40,9 +40,11 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Primary:
-    """A built-in primary by its name, or the profile file of that path. Raises ``InputError``."""
-    if name in profiles.names():
-        return _primary(profiles.shipped(name), name)
+    """A built-in primary by its name or that of one of its modes, or the profile file of that path. Raises
+    ``InputError``."""
+    for plugin in profiles.names():
+        if name == plugin or name in {mode.name for mode in profiles.shipped(plugin).modes}:
+            return _primary(profiles.shipped(plugin), plugin)  # its chains are those of all of its modes
     path = Path(name)
     if "/" not in name and path.suffix != ".toml":
         expected = f"{', '.join(profiles.names())} or a file"

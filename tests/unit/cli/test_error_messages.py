@@ -114,6 +114,7 @@ def test_a_wrong_value_is_told_with_its_option(words: tuple[str, ...], capsys: p
         (["doctor", "--mask"], "--mask"),
         (["lab"], ""),
         (["lab", "exec"], "PLACE"),
+        (["lab", "exec", "node0", "--name", "x", "--", "true"], "--name"),
         (["lab", "upp"], "upp"),
         (["lab", "up", "--agent", HOSTILE], "--agent"),
         (["lab", "up", "--ready", "x"], "--ready"),

@@ -16,6 +16,11 @@ def test_flannel_is_known_in_both_of_its_modes() -> None:
     assert ("flannel-ipv6", "postrtg") in primaries.load("flannel").chains
 
 
+def test_a_mode_of_a_plugin_is_the_plugin() -> None:
+    """The watch has profiles for modes; the guard finds out by the rules in which one the plugin is."""
+    assert primaries.load("flannel-nftables") == primaries.load("flannel")
+
+
 def test_a_file_names_chains_networks_and_where_the_agent_speaks(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('chains = ["nat/MY-MASQ"]\nnetworks = ["10.9.0.0/16"]\nprocesses = ["myd"]\n')
