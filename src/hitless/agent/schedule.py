@@ -31,7 +31,8 @@ _CHECK_SHARE = 50  # checks and the evaluations that they cause take a fiftieth 
 _FAILED_SHARE = 3  # a failed evaluation is repeated after so many times what it took
 _SHARE = 400  # full passes may take a 400th of the time: with iptables-legacy they cost up to 0.1 s
 _FULL_EVERY = 30.0  # seconds at least between evaluations that no change requests; changes are noticed by the check
-_FULL_SHARE = 5000  # and such evaluations may take a 5000th of the time
+_FULL_SHARE = 5000  # and such evaluations may take a 5000th of the time,
+_FULL_MOST = 600.0  # seconds at most between them: a slow one, on a busy machine, must not postpone the next by an hour
 _IDLE = 3600.0  # while there is nothing to do
 
 
@@ -149,7 +150,7 @@ class AgentSchedule:
         self._check_not_before = now + max(_CHECK_LEAST, _CHECK_SHARE * cost)
         self._next_check = self._check_not_before if self._foreign else max(now + _CHECK, self._check_not_before)
         if full:
-            self._next_full = now + max(_FULL_EVERY, _FULL_SHARE * cost)
+            self._next_full = now + min(max(_FULL_EVERY, _FULL_SHARE * cost), _FULL_MOST)
 
     def evaluation_failed(self, now: float, cost: float) -> None:
         """It ended with an error: try again later."""
