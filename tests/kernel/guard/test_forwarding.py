@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -92,7 +93,7 @@ def test_a_guard_that_withdrew_still_reports_forwarding_and_egress(tmp_path: Pat
     """Its last standby's pods are evaluated while rules without an exact copy are there."""
     family = Family.IPV4
     with world(tmp_path, policy="drop") as made:
-        agent = made.agent("flannel-0.28", "--resync", "3600")
+        made.agent("flannel-0.28", "--resync", "3600")
         made.guard()
         made.until_state("standing by")
         own, pod = str(made.node.addresses[family]), str(made.pod.addresses[family])
@@ -105,11 +106,13 @@ def test_a_guard_that_withdrew_still_reports_forwarding_and_egress(tmp_path: Pat
             assert gets_out(made, family, wait=0.2) == ""
         until(lambda: made.ended("forward_gap"), "the end of the REJECT")
         assert gets_out(made, family) == own
+        chain = ["iptables-nft", "-t", "nat", "-S", "FLANNEL-POSTRTG"]
+        rules = [shlex.split(line) for line in made.on_node(*chain).splitlines() if line.startswith("-A ")]
         made.on_node("iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
         until(lambda: made.side()["gap_since"], "the flush being noticed")
         assert gets_out(made, family) == pod
-        made.end(agent)
-        made.agent("flannel-0.28", "--resync", "3600")
+        for rule in rules:
+            made.on_node("iptables-nft", "-t", "nat", *rule)
         until(lambda: made.ended("gap"), "the end of the gap")
         assert gets_out(made, family) == own
         (forward,), (gap,) = made.ended("forward_gap"), made.ended("gap")
