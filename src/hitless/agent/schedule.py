@@ -32,7 +32,7 @@ _FAILED_SHARE = 3  # a failed evaluation is repeated after so many times what it
 _SHARE = 400  # full passes may take a 400th of the time: with iptables-legacy they cost up to 0.1 s
 _FULL_EVERY = 30.0  # seconds at least between evaluations that no change requests; changes are noticed by the check
 _FULL_SHARE = 5000  # and such evaluations may take a 5000th of the time,
-_FULL_MOST = 600.0  # seconds at most between them: a slow one, on a busy machine, must not postpone the next by an hour
+_FULL_MOST = 3600.0  # seconds at most between them: a slow one, on a busy machine, must not postpone the next for long
 _IDLE = 3600.0  # while there is nothing to do
 
 
