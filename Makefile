@@ -46,6 +46,10 @@ lint: ## ruff, mypy, import layers
 unit: ## Unit tests and the rules of the project
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture
 
+.PHONY: quick
+quick: ## Unit tests without the slow ones (a quarter of a second and more)
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow" tests/unit
+
 .PHONY: contract
 contract: ## The same tests for our doubles and for the real programs: no kernel needed, a few minutes
 	$(BIN)/pytest -q -n $(WAITING_WORKERS) --dist worksteal tests/contract

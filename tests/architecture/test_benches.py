@@ -13,6 +13,7 @@ BENCH = ROOT / "bench"
 LIMIT = 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(BENCH.glob("*.py")), ids=lambda path: path.name)
 def test_a_bench_tells_how_it_is_run_from_any_folder(path: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(path), "--help"]

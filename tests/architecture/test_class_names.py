@@ -6,6 +6,8 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[2] / "src" / "hitless"
 
 SHARED: dict[str, str] = {}
@@ -22,6 +24,7 @@ def public_classes() -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_class_name_is_used_once() -> None:
     classes = public_classes()
     assert len(classes) > 500

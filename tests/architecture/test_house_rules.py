@@ -33,6 +33,7 @@ def test_a_module_holds_one_idea_in_at_most_four_hundred_lines(path: Path) -> No
     assert lines <= LIMIT or relative(path) in TOO_LONG, f"{relative(path)} has {lines} lines"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     text = path.read_text()
@@ -47,6 +48,7 @@ def test_a_function_fits_on_a_screen(path: Path) -> None:
             assert length <= LONGEST_FUNCTION, f"{relative(path)}:{node.lineno} {node.name} has {length} lines"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_a_class_has_at_most_two_hundred_and_fifty_lines(path: Path) -> None:
     """A longer one holds a part that can be understood alone."""
@@ -102,6 +104,7 @@ def _typed(argument: ast.expr, path: Path) -> bool:
     return "kernel" in path.relative_to(ROOT / "src" / "hitless").parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_only_the_one_reader_turns_text_into_addresses_networks_and_numbers(path: Path) -> None:
     """Python takes zones with line breaks for networks and '²' for a digit: ``hitless.model.reading`` does not."""
@@ -130,6 +133,7 @@ def _imports(path: Path, modules: set[str]) -> set[str]:
     return found & modules
 
 
+@pytest.mark.slow
 def test_no_module_imports_another_in_a_circle() -> None:
     """Also not for a type or inside a function: two modules that need each other are one, or three."""
     names = {path: ".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in SOURCES}
@@ -163,6 +167,7 @@ OPENS_ITSELF: dict[str, str] = {
 """Modules outside of kernel/ that open files without ``kernel.files``, each with the reason."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_files_are_opened_by_the_module_that_takes_regular_ones_only(path: Path) -> None:
     name = str(path.relative_to(ROOT / "src" / "hitless"))

@@ -84,6 +84,7 @@ def _adapter(path: str) -> bool:
     return any(path == name or (name.endswith("/") and path.startswith(name)) for name in ADAPTERS)
 
 
+@pytest.mark.slow
 def test_nothing_decides_by_a_sentence_of_our_own() -> None:
     found = [
         f"src/hitless/{name}:{line}"

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 OLD = "CHANGELOG.md"  # what was released is not rewritten
 REPLAYED = "lab/standins"  # messages of the programs that these replay
@@ -90,6 +92,7 @@ def test_documents_and_charts_are_in_plain_english() -> None:
     assert not [f"{name}: {one}" for name, text in texts for one in found_in(text)]
 
 
+@pytest.mark.slow
 def test_messages_and_help_are_in_plain_english() -> None:
     paths = [path for path in sorted((ROOT / "src" / "hitless").rglob("*.py")) if REPLAYED not in path.as_posix()]
     assert len(paths) > 300

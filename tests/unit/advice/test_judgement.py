@@ -125,6 +125,7 @@ def test_a_version_that_is_none_is_refused_with_what_was_expected(text: str) -> 
         parse_release(text)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40))
 def test_only_our_errors_escape_the_parsers(text: str) -> None:
     for parse in (parse_release, parse_flannel):

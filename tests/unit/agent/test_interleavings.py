@@ -15,6 +15,7 @@ STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "2400"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
+@pytest.mark.slow
 def test_what_the_agent_promises_holds_whatever_comes_in_between() -> None:
     tally: Counter[str] = Counter()
     with remembering():
@@ -24,6 +25,7 @@ def test_what_the_agent_promises_holds_whatever_comes_in_between() -> None:
     assert all(tally[name] for name in KIND.counted), tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(name: str) -> None:
     steps, what = found_after(KIND, DEFECTS[name], 8000)

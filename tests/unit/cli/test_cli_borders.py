@@ -79,6 +79,7 @@ def test_an_interruption_while_libraries_are_loaded_is_no_defect(tmp_path: Path,
     assert (process.returncode, told) == (130, "interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["farend", "--port", "17800"], ["farend", "--port", "18800", "--json"]])
 def test_who_seldom_writes_notices_too_that_the_reader_went_away(words: list[str]) -> None:
     own = os.getpid().to_bytes(4, "big")  # an address of this process's: nobody else on this machine has these ports
@@ -102,6 +103,7 @@ def test_an_answer_that_could_not_be_written_is_no_answer(words: list[str]) -> N
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_what_the_terminal_cannot_show_is_no_defect(tmp_path: Path, encoding: str) -> None:
     log = tmp_path / os.fsdecode(b"\xff.jsonl")

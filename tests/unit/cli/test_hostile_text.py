@@ -181,6 +181,7 @@ def test_errors_that_quote_what_was_given(words: list[str]) -> None:
     harmless((done.stdout + done.stderr).decode())
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_what_is_clean_is_one_line_and_stays_as_it_is(text: str) -> None:
     once = clean(text)

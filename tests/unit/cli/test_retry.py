@@ -61,6 +61,7 @@ def test_programs_whose_exit_codes_are_known_are_not_run_again_for_other_reasons
     assert "none of a gap (5, 6, 7, 28, 35; --on names others)" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_a_command_that_hangs() -> None:
     begin = time.monotonic()
     done = run("--deadline", "0.5", "--", "sleep", "600")

@@ -131,6 +131,7 @@ def test_an_eviction_whose_answer_was_lost_is_not_an_error_when_the_pod_is_gone(
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +252,7 @@ def test_a_pod_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_namespace_that_never_goes_is_told_with_the_servers_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +297,7 @@ def test_a_clock_that_cannot_be_asked_at_first_is_asked_again(tmp_path: Path) ->
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_namespace_that_is_on_its_way_out_takes_nothing_new_and_goes_when_it_is_empty(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await survey_cluster(api)

@@ -72,6 +72,7 @@ def left(fake: FakeNodes, *, beat: str = "7", pods: bool = True) -> Callable[[],
     return lives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pods", [True, False])
 def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_wait(tmp_path: Path, pods: bool) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:

@@ -76,6 +76,7 @@ def test_a_guard_that_is_not_everywhere_is_a_problem(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: x\n"

@@ -148,6 +148,7 @@ def test_crictl_which_would_kill_at_once_is_told_the_pods_grace_period(state: Pa
     assert calls(state)[-1] == f"stop --timeout {given} c1"
 
 
+@pytest.mark.slow
 def test_ctr_kills_a_container_that_does_not_end_within_its_grace_period(state: Path) -> None:
     (state / "stubborn").touch()
     RestartMethod(container="kube-flannel", runtime="ctr", grace=1).stop()

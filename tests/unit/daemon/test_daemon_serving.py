@@ -96,6 +96,7 @@ def test_a_thousand_connections_from_many_sources_are_bounded_and_reported_once(
         assert len(says) == 1 and "closed without an answer" in says[0]
 
 
+@pytest.mark.slow
 def test_a_request_has_a_time_in_all_however_it_drips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.4)
     with server() as (_, port), connect(port) as slow:
@@ -108,6 +109,7 @@ def test_a_request_has_a_time_in_all_however_it_drips(monkeypatch: pytest.Monkey
         assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.4)
     with serving("127.0.0.1", 0, lambda _: Page(200, "x" * 50_000_000), where="") as one, connect(one.port) as sock:
@@ -131,6 +133,7 @@ def test_a_head_without_an_end_is_refused_and_pipelined_requests_get_one_whole_a
             assert told(sock).endswith(b"ok\n")
 
 
+@pytest.mark.slow
 def test_no_descriptor_for_a_visitor_is_waited_for_without_spinning() -> None:
     with server() as (one, port):
         assert ask(port)[0] == 200
@@ -152,6 +155,7 @@ def test_no_descriptor_for_a_visitor_is_waited_for_without_spinning() -> None:
         assert one.turned_away >= 1
 
 
+@pytest.mark.slow
 def test_an_error_in_a_turn_is_reported_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     says: list[str] = []
     with server(says) as (one, port):
@@ -184,6 +188,7 @@ def test_sources() -> None:
     assert errno.EMFILE in OUT_OF_ROOM
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["admit", "admit", "heard", "forget"]))))
 def test_no_source_exceeds_its_share_and_a_new_one_is_always_admitted(steps: list[tuple[str, str]]) -> None:
     visitors: Visitors[int] = Visitors(6, 4)

@@ -66,6 +66,7 @@ def test_a_reader_that_stops_blocks_no_writer_and_lost_lines_are_counted() -> No
     assert int(json.loads(lost)["event"].split()[0]) >= 100 - len(kept)
 
 
+@pytest.mark.slow
 def test_the_end_does_not_wait_for_such_a_reader() -> None:
     with stuck() as (reader, writing):
         lines = LineWriter(writing, most=3)

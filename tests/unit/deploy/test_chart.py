@@ -86,6 +86,7 @@ def test_helm_finds_nothing_wrong_with_the_chart() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.27", "1.30", "1.34"])
 @pytest.mark.parametrize("settings", [(), EVERYTHING, ("guard.enabled=false", "drill.enabled=true")])
 def test_every_object_fits_the_schemas_of_kubernetes(version: str, settings: tuple[str, ...]) -> None:

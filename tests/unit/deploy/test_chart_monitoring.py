@@ -21,6 +21,7 @@ def refusals(document: dict[str, Any]) -> list[str]:
     return [one.message for one in validator.iter_errors(document)]
 
 
+@pytest.mark.slow
 def test_monitors_and_rules_fit_the_operators_schemas() -> None:
     documents = render(*MONITORED)
     monitors, rules = of(documents, "PodMonitor"), of(documents, "PrometheusRule")

@@ -66,6 +66,7 @@ def test_two_releases_share_no_object_and_no_pods(one: tuple[str, ...], other: t
     assert one[1] != other[1] or selectors[0] != selectors[1]
 
 
+@pytest.mark.slow
 def test_names_can_be_chosen_and_the_pods_stay_selected_as_they_were() -> None:
     for settings, name in (
         ((), "r-hitless"), (("nameOverride=net",), "r-net"), (("fullnameOverride=net",), "net"),
@@ -81,6 +82,7 @@ def test_names_can_be_chosen_and_the_pods_stay_selected_as_they_were() -> None:
         assert guard["spec"]["selector"]["matchLabels"] == {**selected, "app.kubernetes.io/component": "guard"}
 
 
+@pytest.mark.slow
 def test_every_name_fits_whatever_the_release_is_called() -> None:
     long = "y" * 46
     for settings in ((), (f"nameOverride={long}",), (f"fullnameOverride={long}",)):
@@ -233,6 +235,7 @@ def _missing(values: dict[str, Any], valid: Callable[[], bool], at: str = "") ->
     return found
 
 
+@pytest.mark.slow
 def test_a_value_that_is_missing_is_refused_or_does_no_harm(tmp_path: Path) -> None:
     """`helm upgrade --reuse-values` brings an older chart's values, without those that it did not have."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())

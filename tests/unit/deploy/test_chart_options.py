@@ -51,6 +51,7 @@ OPTIONS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", OPTIONS, ids=lambda one: one[0])
 def test_each_option_makes_objects_that_every_kubernetes_of_these_years_takes(settings: tuple[str, ...]) -> None:
     command = [program("helm"), "lint", "--strict", "--quiet", str(CHART)]
@@ -122,6 +123,7 @@ def test_the_chart_is_for_kubernetes_1_27_and_later_of_every_distribution(versio
     assert (done.returncode == 0) == taken, done.stderr
 
 
+@pytest.mark.slow
 def test_two_options_at_once_make_objects_that_are_as_good() -> None:
     """Each with one far away in the list; all pairs were tried once, by hand."""
     from tests.unit.deploy.test_chart_monitoring import refusals
@@ -137,6 +139,7 @@ def test_two_options_at_once_make_objects_that_are_as_good() -> None:
         assert all(fits(one, "1.27") or refusals(one) == [] for one in documents), both
 
 
+@pytest.mark.slow
 def test_any_release_name_makes_names_that_kubernetes_and_the_alerts_take() -> None:
     for release in ("x" * 53, f"{'x' * 31}-y", "my-hitless", "h"):
         command = [program("helm"), "template", release, str(CHART), "--set", DRILL]
@@ -205,6 +208,7 @@ def test_the_last_drill_that_ended_is_what_rings(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_the_charts_readme_sets_is_taken() -> None:
     text = (CHART / "README.md").read_text()
     lines = list(re.findall(r"`(--set [^`]+)`", text))

@@ -82,6 +82,7 @@ def test_a_pods_stream_that_breaks_by_any_error_is_reported(error: Exception, mo
     assert type(error).__name__ in words
 
 
+@pytest.mark.slow
 def test_a_pod_with_a_full_disk_ends_its_tools_and_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)
     (tmp_path / relays._SPOOL).symlink_to("/dev/full")
@@ -90,6 +91,7 @@ def test_a_pod_with_a_full_disk_ends_its_tools_and_reports_it(tmp_path: Path, mo
         relay.run()
 
 
+@pytest.mark.slow
 def test_a_failed_turn_of_the_agents_loop_is_reported_and_tried_again() -> None:
     stream, health = io.StringIO(), Health(stale_after=15.0)
 

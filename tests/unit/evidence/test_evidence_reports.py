@@ -245,6 +245,7 @@ def named(agent: str, comm: str, note: str) -> tuple[RecordedDrill, Verdict]:
     return judged(drill.log())
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(nasty, nasty, nasty)
 def test_no_text_of_the_log_breaks_a_report(agent: str, comm: str, note: str) -> None:

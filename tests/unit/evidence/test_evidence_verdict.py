@@ -646,12 +646,14 @@ def test_causes_with_the_same_count_are_listed_in_a_fixed_order() -> None:
     assert decide([header, *rest]) == decide([header, *reversed(rest)])
 
 
+@pytest.mark.slow
 @given(deeds)
 def test_the_verdict_from_the_log_equals_the_verdict_at_run_time(done: list[tuple[str, float, float]]) -> None:
     events = drilled(done).log()
     assert decide([e.decode(e.encode(event)) for event in events]) == decide(events)
 
 
+@pytest.mark.slow
 @given(deeds, st.randoms(use_true_random=False))
 def test_the_order_in_which_streams_were_merged_does_not_matter(
     done: list[tuple[str, float, float]], chance: random.Random

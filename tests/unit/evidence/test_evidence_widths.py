@@ -30,6 +30,7 @@ def test_no_figure_verdict_or_name_is_cut(name: str, width: int) -> None:
     assert all(len(line) <= width for line in lines[: head + 8])
 
 
+@pytest.mark.slow
 def test_large_figures_and_a_long_verdict_have_room() -> None:
     drill = Drill(agent="flannel-0.28", rounds=40).gap(2.3, 0.05).leak(1)
     told = grouped(drill.log())

@@ -53,6 +53,7 @@ def test_in_a_cluster_the_nodes_are_named_with_their_kernels_and_both_versions()
     assert provenance(told).tools == ("0.0.9",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["terminal", "html", "json", "junit", "prometheus", "svg"])
 def test_every_report_has_the_record(form: str) -> None:
     text = " ".join(render(form, *told_of(outage_drill())).split())

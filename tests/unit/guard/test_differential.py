@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from random import Random
 
+import pytest
 from tests.unit.guard.flannels import NETWORK, OTHER, SUBNET, damaged, random_primary
 from tests.unit.semantics.random_rules import POD_IN, UPLINK
 
@@ -95,6 +96,7 @@ def run(cases: int) -> Counter[str]:
     return tally
 
 
+@pytest.mark.slow
 def test_primary_and_guard_translate_exactly_what_the_whole_primary_would() -> None:
     tally = run(CASES)
     assert tally["evaluations"] > CASES * 16, tally

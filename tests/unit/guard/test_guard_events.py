@@ -68,6 +68,7 @@ def test_events_are_for_what_people_should_see() -> None:
     assert kubernetes.event(records.GuardNote(t=1, level="info", text="x"), "node-1") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("node", ["node-1", "n" * 63 + "." + "o" * 63 + "." + "d" * 63 + "." + "e" * 61])
 def test_every_event_is_one_that_a_server_takes(node: str) -> None:
     """With the longest name that a Node may have, and reasons without end."""

@@ -18,6 +18,7 @@ from hitless.model.standby import ABOUT
 V4 = Family.IPV4
 
 
+@pytest.mark.slow
 def test_canonical_chains_are_their_own_canonical_form() -> None:
     compared = 0
     for case in range(60):

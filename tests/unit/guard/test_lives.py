@@ -15,6 +15,7 @@ STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "2000"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
+@pytest.mark.slow
 def test_the_invariants_hold_through_random_lives() -> None:
     tally: Counter[str] = Counter()
     with remembering():
@@ -24,6 +25,7 @@ def test_the_invariants_hold_through_random_lives() -> None:
     assert all(tally[name] for name in KIND.counted), tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(name: str) -> None:
     steps, what = found_after(KIND, DEFECTS[name], 3000)

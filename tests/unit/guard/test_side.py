@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 
@@ -201,6 +202,7 @@ def test_what_stops_the_copy_further_down_in_the_primarys_own_chain_makes_it_unc
     assert "FLANNEL-POSTRTG" in one.unclear
 
 
+@pytest.mark.slow
 def test_rules_that_could_not_be_read_are_no_word_for_or_against_the_standby() -> None:
     one = side()
     assert see(one, nat()) is not None

@@ -15,6 +15,7 @@ from hitless.kernel.processes import errors_of
 HANG = 60.0
 
 
+@pytest.mark.slow
 def test_a_daemon_that_holds_standard_error_is_not_waited_for_and_not_ended(tmp_path: Path) -> None:
     script = tmp_path / "daemon"
     script.write_text("echo $$ > pid; sleep 1; echo later >&2; echo $? > wrote; exec sleep 600\n")

@@ -42,6 +42,7 @@ def test_the_first_time_everything_has_to_be_read_and_then_what_changed(tmp_path
         assert not any(one.whole for one in until(watch, lambda one: "a" in one.names))
 
 
+@pytest.mark.slow
 def test_without_inotify_a_change_is_noticed_by_the_directorys_time(tmp_path: Path) -> None:
     with FolderWatch(tmp_path, inotify=False) as watch:
         until(watch, lambda one: one.whole)

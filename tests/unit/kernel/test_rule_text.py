@@ -164,6 +164,7 @@ CUTS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, 100), CUTS)
 def test_a_text_that_was_tampered_with_is_refused_or_still_one_of_ours(which: int, cut: tuple[int, int, str]) -> None:

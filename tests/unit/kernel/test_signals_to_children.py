@@ -16,6 +16,7 @@ CHILDREN = 40
 """Of so many, asyncio lost the exit code of most when they were signalled by its own means (Python 3.11)."""
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_a_child_that_is_signalled_while_it_ends_is_its_own(caplog: pytest.LogCaptureFixture) -> None:
     async def ended() -> int:
         process = await processes.start_async(["sh", "-c", "exit 7"], stdout=None, stderr=None)

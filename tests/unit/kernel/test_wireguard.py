@@ -161,6 +161,7 @@ def test_what_is_written_reads_as_what_was_meant(
     assert generic.device("flannel-wg", messages(payload), PRESHARED, 1e9).peers == (peer,)
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=200), max_size=3), st.data())
 def test_bytes_that_the_kernel_never_sends_are_an_error_of_ours(noise: list[bytes], data: st.DataObject) -> None:
     good = raw(SET_PEER)

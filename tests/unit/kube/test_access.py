@@ -152,6 +152,7 @@ def test_a_login_that_cannot_work_is_said_with_the_kubeconfig(tmp_path: Path, us
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_watch_that_is_torn_in_the_middle_of_a_line_goes_on_without_a_hole(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, folder: Path) -> None:
         async with client(fake, folder) as api:
@@ -176,6 +177,7 @@ def test_a_watch_that_is_torn_in_the_middle_of_a_line_goes_on_without_a_hole(tmp
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_time_in_which_the_server_was_silent_does_not_count_as_waiting(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, folder: Path) -> None:
         async with client(fake, folder) as api:
@@ -189,6 +191,7 @@ def test_time_in_which_the_server_was_silent_does_not_count_as_waiting(tmp_path:
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_new_namespaces_service_account_is_waited_for(tmp_path: Path) -> None:
     from hitless.testing.api_store import StatusError
 

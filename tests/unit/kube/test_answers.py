@@ -104,6 +104,7 @@ def test_a_conflict_of_uids_and_an_object_that_is_gone_are_no_errors_of_a_delete
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_server_that_is_busy_is_asked_again_after_what_it_says(tmp_path: Path) -> None:
     answers = [response("too_many_requests")]
     times: list[float] = []

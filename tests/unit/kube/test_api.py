@@ -47,6 +47,7 @@ def test_a_long_list_is_read_in_pages(tmp_path: Path) -> None:
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_watch_gives_whole_states_over_changes_bookmarks_and_410(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         seen: list[set[str]] = []
@@ -75,6 +76,7 @@ def test_a_watch_gives_whole_states_over_changes_bookmarks_and_410(tmp_path: Pat
     play(story, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_fake_tells_a_change_of_the_very_moment_in_which_a_bookmark_is_due(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         seen: list[set[str]] = []
@@ -196,6 +198,7 @@ def reading(offset: int) -> list[str]:
     return ["hitless", "relay", "read", "--spool", "/spool", "--from", str(offset)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocols", [("v5.channel.k8s.io", "v4.channel.k8s.io"), ("v4.channel.k8s.io",)])
 def test_a_stream_that_is_cut_again_and_again_arrives_whole(tmp_path: Path, protocols: tuple[str, ...]) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:

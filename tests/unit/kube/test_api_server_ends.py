@@ -13,6 +13,7 @@ import pytest
 from hitless.testing.api_server import FakeApi
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", range(8))
 def test_a_connection_that_comes_as_the_server_ends_is_closed(turns: int) -> None:
     async def serve() -> socket.socket:

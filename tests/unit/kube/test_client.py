@@ -182,6 +182,7 @@ def plain(url: str) -> Client:
     return Client(contexts.Connection("a test", None, "", contexts.KubeconfigCluster(url), ""), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["", "one answer a connection"])
 def test_a_server_that_drips_is_not_listened_to_for_ever(monkeypatch: pytest.MonkeyPatch, more: bytes) -> None:
     def drip(visitor: socket.socket, done: threading.Event) -> None:
@@ -194,6 +195,7 @@ def test_a_server_that_drips_is_not_listened_to_for_ever(monkeypatch: pytest.Mon
         plain(url).get(NODES, "n")
 
 
+@pytest.mark.slow
 def test_the_time_of_an_answer_ends_also_while_the_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     def drip(visitor: socket.socket, done: threading.Event) -> None:
         visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
@@ -416,6 +418,7 @@ def test_the_pages_of_a_list_come_over_one_connection_if_the_server_keeps_it(han
     assert len({number for number, _ in server.asked}) == (3 if hangs_up else 1)
 
 
+@pytest.mark.slow
 def test_a_watch_is_as_long_as_those_of_gos_clients_and_asked_again_after_a_long_silence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

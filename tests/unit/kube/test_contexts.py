@@ -217,6 +217,7 @@ def test_a_client_certificate_is_shown_and_is_on_no_disk(
     play(story, tmp_path, pki, client=ssl.CERT_REQUIRED)
 
 
+@pytest.mark.slow
 def test_what_another_context_says_meanwhile_is_not_shown_to_the_first_server(tmp_path: Path, pki: Path) -> None:
     async def story(world: World) -> None:
         world.seen.token = "mine"

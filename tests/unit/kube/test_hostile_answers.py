@@ -126,6 +126,7 @@ def test_a_list_that_always_grows_old_is_ended(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "WHOLE_S", 0.3)
 

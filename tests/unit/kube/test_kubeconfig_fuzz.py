@@ -64,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(document=documents() | VALUE)
 def test_only_our_errors_escape(folder: Path, document: Any) -> None:
@@ -77,6 +78,7 @@ def test_only_our_errors_escape(folder: Path, document: Any) -> None:
         assert found.server.startswith("http")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a: &a [*a]", "[" * 1500, 'a: "\\ud800"', "? [a]\n: b", "!!python/object:os.x {}"])
 def test_yaml_that_is_more_than_data_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config").write_text(text)

@@ -111,6 +111,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(steps=STEPS, page=st.integers(1, 4))
 def test_whatever_is_lost_the_follower_ends_with_what_the_server_has(steps: list[Any], page: int) -> None:

@@ -167,6 +167,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_login_program_that_hangs_is_ended_with_the_one_who_waited(tmp_path: Path, pki: Path) -> None:
     async def story(world: World) -> None:
         program = tmp_path / "login"

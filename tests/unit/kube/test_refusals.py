@@ -126,6 +126,7 @@ def test_a_proxy_that_does_not_let_us_through_ends_the_first_call_at_once(
     play(story, tmp_path, pki, refuses=status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "429 Too Many", "504 Timeout"])
 def test_a_proxy_that_is_busy_is_waited_for(tmp_path: Path, pki: Path, status: str) -> None:
     async def story(world: World) -> None:

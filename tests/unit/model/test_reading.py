@@ -109,6 +109,7 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=40)
 
 
+@pytest.mark.slow
 @given(TEXTS | st.from_regex(r"\A[0-9a-f:.]{2,20}(%[^/]{0,8})?/[0-9]{1,3}\Z"))
 @example("fd42::%1\n/48")
 @example("1.2.3.4/²")

@@ -25,6 +25,7 @@ def in_order(elements: dict[tuple[bytes, int], SetElement]) -> list[SetElement]:
     return sorted(elements.values(), key=lambda each: (each.key, each.key_end, each.flags ^ 1))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.lists(st.tuples(KEYS, st.integers(0, 1), st.sampled_from([b"", b"to"]))))))
 def test_what_is_added_and_removed_is_what_a_dictionary_would_hold(
     steps: list[tuple[bool, list[tuple[bytes, int, bytes]]]],
@@ -46,6 +47,7 @@ def test_what_is_added_and_removed_is_what_a_dictionary_would_hold(
         assert list(before) == was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", [False, True])
 def test_many_elements_loaded_in_any_order_are_found_in_theirs(ends: bool) -> None:
     numbers = [number * 40503 % 65536 for number in range(0, 65536, 3)]
@@ -71,6 +73,7 @@ def listed(keys: list[tuple[bytes, int]]) -> bytes:
     return b"".join(one(*each) for each in keys)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 4000), min_size=140, max_size=200), st.booleans(), st.integers(0, 4001))
 def test_a_large_set_answers_as_its_networks_would(bounds: set[int], intervals: bool, asked: int) -> None:
     found = SetState("s", flags=wire.SET_INTERVAL if intervals else 0, key_length=4)

@@ -375,6 +375,7 @@ def test_commits_of_strangers_do_not_disturb_a_read(watching: Watching) -> None:
     seen.check()
 
 
+@pytest.mark.slow
 def test_rules_that_cannot_be_read_are_unknown_until_they_can(watching: Watching) -> None:
     kernel = small()
     restless = True
@@ -490,6 +491,7 @@ def test_a_read_that_the_kernel_refuses_is_an_error_and_leaves_nothing_open(watc
     seen.check()
 
 
+@pytest.mark.slow
 def test_two_states_are_never_in_memory_at_once(watching: Watching) -> None:
     kernel = small()
     kernel.table("only here").chain("only here", "base", "forward")
@@ -773,6 +775,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=CASES, deadline=None, derandomize=CASES == 25, phases=(Phase.explicit, Phase.generate))
 @given(STEPS, st.booleans())
 def test_whatever_happens_it_finds_back_and_never_says_what_is_not_so(

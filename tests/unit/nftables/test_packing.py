@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ PIECES = st.builds(
 COMMENT = bytes.fromhex("2c0101000a0001006d617463680000001c0102000c000100636f6d6d656e7400080002000000000004010300")
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(PIECES, st.binary(max_size=40), st.integers(0, 300).map(bytes))).map(b"".join))
 def test_a_message_comes_back_byte_for_byte(payload: bytes) -> None:
     packed = pack(payload)

@@ -72,6 +72,7 @@ def ask(kernel: AnnouncingKernel, operation: str, chain: str, number: int) -> No
         kernel.replace(chain, rule)
 
 
+@pytest.mark.slow
 @given(OPERATIONS)
 def test_after_every_transaction_the_rules_stand_in_the_kernels_order(
     transactions: list[list[tuple[str, str, int]]],

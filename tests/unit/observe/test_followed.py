@@ -21,6 +21,7 @@ CASES = int(os.environ.get("HITLESS_OBSERVER_SEQUENCES", "16"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
+@pytest.mark.slow
 def test_after_each_change_all_three_report_what_a_fresh_evaluation_comes_to() -> None:
     tally: Counter[str] = Counter()
     assert not list(stale(SEED, CASES, tally))
@@ -64,6 +65,7 @@ MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_detection_of_changes_that_misses_one_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MISTAKES[mistake](monkeypatch)

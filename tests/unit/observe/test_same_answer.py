@@ -13,6 +13,7 @@ CASES = int(os.environ.get("HITLESS_OBSERVER_CASES", "150"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
+@pytest.mark.slow
 def test_all_three_observers_give_the_same_answer_on_random_rule_sets() -> None:
     tally: Counter[str] = Counter()
     assert not list(disagreements(SEED, CASES, tally))
@@ -24,6 +25,7 @@ def test_all_three_observers_give_the_same_answer_on_random_rule_sets() -> None:
         assert tally[kind] > 0.1 * CASES, tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MUTATIONS)
 def test_an_observer_that_makes_a_mistake_is_found(mistake: str) -> None:
     wrong, says = MUTATIONS[mistake]

@@ -133,6 +133,7 @@ def test_a_strategy_that_somebody_puts_back_ends_the_rollout_before_the_next_nod
     play(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_come_back_is_told_and_undone(tmp_path: Path) -> None:
     async def story(there: Place) -> None:
         there.fake.unstartable.add("rancher/hardened-calico:v3.30.0-build20250515")  # whatever is started from now on
@@ -193,6 +194,7 @@ def test_nodes_that_join_and_leave_meanwhile_are_told_and_not_waited_for(tmp_pat
     play(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_what_somebody_else_restarted_meanwhile_is_not_restarted_again(tmp_path: Path) -> None:
     async def story(there: Place) -> None:
         def meanwhile(nodes: Sequence[str]) -> None:
@@ -255,6 +257,7 @@ def test_of_two_that_begin_at_the_same_time_one_is_refused(tmp_path: Path) -> No
     play(tmp_path, story, 2)
 
 
+@pytest.mark.slow
 def test_answers_that_are_lost_and_a_label_that_somebody_adds_disturb_nothing(tmp_path: Path) -> None:
     async def story(there: Place) -> None:
         def meanwhile(nodes: Sequence[str]) -> None:
@@ -285,6 +288,7 @@ def test_a_window_that_closes_ends_the_node_and_begins_no_other(tmp_path: Path) 
     play(tmp_path, story)
 
 
+@pytest.mark.slow
 def test_a_drill_that_began_on_the_next_node_is_waited_for_and_told(tmp_path: Path) -> None:
     async def story(there: Place) -> None:
         asked: list[tuple[str, ...]] = []

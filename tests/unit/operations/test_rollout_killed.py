@@ -46,6 +46,7 @@ async def killed_at(tmp_path: Path, change: RolloutChange, at: int, last: int, *
             assert set(there.images.values()) == {"flannel:v0.28.9"}, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [IMAGE, RESTART], ids=["image", "restart"])
 def test_each_node_is_restarted_once_wherever_the_driver_is_killed(tmp_path: Path, change: RolloutChange) -> None:
     count = writes(tmp_path, change)

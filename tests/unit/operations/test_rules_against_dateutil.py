@@ -47,6 +47,7 @@ def drawn(draw: random.Random) -> str:
     return ";".join(parts)
 
 
+@pytest.mark.slow
 def test_it_says_what_dateutil_says_in_any_stretch_of_time() -> None:
     compared = 0
     for seed in range(120):

@@ -104,6 +104,7 @@ def test_events_of_a_calendar_close_their_days_or_their_time() -> None:
     assert first(early, "2026-05-03T00:00:00Z", 1, holidays=ICS) == [("2026-05-03T08:00:00Z", "2026-05-03T09:00:00Z")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -173,6 +174,7 @@ def test_a_calendar_that_is_not_understood_is_refused_with_its_line(ics: str, sa
     assert says in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_calendar_that_closes_every_day_is_refused_in_bounded_time() -> None:
     ics = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART;VALUE=DATE:20200101\nRRULE:FREQ=DAILY\nEND:VEVENT\nEND:VCALENDAR\n"
     begun = time.monotonic()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime
 
+import pytest
 from tests.unit.operations.rules_at_random import differs
 
 from hitless.operations.windows import Gate, WindowSchedule, parsed
 
 
+@pytest.mark.slow
 def test_rules_drawn_at_random_open_as_the_reference_says() -> None:
     found = [differs(seed) for seed in range(100)]
     assert [one for one in found if one not in ("", "refused")] == []
     assert found.count("") > 80
 
 
+@pytest.mark.slow
 def test_a_gate_with_a_clock_that_jumps_is_open_exactly_in_the_windows() -> None:
     text = '[[window]]\nname = "a"\ncron = "0 1-3 * * *"\nduration = "40m"\nzone = "Europe/Berlin"\n'
     text += '[[window]]\nname = "b"\nrrule = "FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=30"\nduration = "2h"\n'

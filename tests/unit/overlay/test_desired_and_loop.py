@@ -32,6 +32,7 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(CHANGES)
 @settings(max_examples=150, deadline=None)
 def test_one_change_after_the_other_leads_to_the_same_as_computing_everything(
@@ -188,6 +189,7 @@ def test_lost_events_are_made_good_by_a_full_read() -> None:
     run(story, cluster())
 
 
+@pytest.mark.slow
 def test_a_refused_object_is_reported_and_retried_and_delays_no_other() -> None:
     async def story(loop: OverlayLoop, world: World, told: Told, health: Health) -> None:
         for _ in range(12):

@@ -222,6 +222,7 @@ def messes(draw: st.DrawFn) -> list[tuple[Backend, str]]:
     return found
 
 
+@pytest.mark.slow
 @given(messes(), st.sampled_from(list(Backend)))
 @example([(Backend.NFT, MASQUERADED), (Backend.LEGACY, sheltered("RETURN", "-A FORWARD -j DROP"))], Backend.NFT)
 @example([(Backend.NFT, MASQUERADED), (Backend.LEGACY, sheltered("ACCEPT", "-A FORWARD -j DROP"))], Backend.NFT)

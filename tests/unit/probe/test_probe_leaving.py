@@ -92,6 +92,7 @@ def test_an_answer_without_end_is_counted_and_not_read_for_ever(capfd: pytest.Ca
     assert sent > 0
 
 
+@pytest.mark.slow
 def test_a_silent_server_that_does_not_close_delays_the_end_for_a_moment_only(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -36,6 +36,7 @@ QUESTIONS = st.binary(max_size=200) | st.from_regex(rb"(hitless [0-9a-z-]{1,9} [
 FAR = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"
 
 
+@pytest.mark.slow
 @given(QUESTIONS | st.builds(wire.udp_request, st.just(b"0123abcd-1"), st.integers(1, 9)))
 def test_an_answer_is_never_longer_than_its_question_and_is_no_question_itself(asked: bytes) -> None:
     for address in (FAR, "192.0.2.1"):
@@ -79,6 +80,7 @@ def test_nonsense_is_no_answer(data: bytes) -> None:
     http.read_head(data)
 
 
+@pytest.mark.slow
 @given(addresses, numbers, st.integers(1, 400))
 def test_an_http_answer_is_read_however_it_is_cut(address: str, port: int, cut: int) -> None:
     answer = wire.http_answer(address, port)

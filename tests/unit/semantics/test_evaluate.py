@@ -317,6 +317,7 @@ def test_calls_that_go_round_or_nowhere_end_in_cannot_tell() -> None:
     assert ask(table("nat", Chain("POSTROUTING", (rule(Jump("GONE")),), SRCNAT))).state == "cannot_tell"
 
 
+@pytest.mark.slow
 def test_a_web_of_calls_that_would_never_end_ends_in_cannot_tell() -> None:
     depth = 40
     chains = [Chain(f"C{n}", (rule(Jump(f"C{n + 1}")), rule(Jump(f"C{n + 1}")))) for n in range(depth)]

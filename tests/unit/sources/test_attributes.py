@@ -118,6 +118,7 @@ NEAR = (
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(FIELDS, NEAR | JSON).map(json.dumps) | st.text() | st.binary())
 def test_whatever_stands_there_ends_in_a_lease_or_a_reason(text: str | bytes) -> None:
     try:

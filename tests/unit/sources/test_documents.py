@@ -30,6 +30,7 @@ def test_json_within_the_bounds_is_read() -> None:
         from_json('"abc"', most=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [BOMB, MERGES, "a: &a [*a]", "a: " + "[" * 2000, "a: " + "[" * 100 + "]" * 100])
 def test_yaml_that_multiplies_or_nests_is_refused_at_once(text: str) -> None:
     begin = time.thread_time()
@@ -55,6 +56,7 @@ def test_every_error_of_a_decoder_is_a_value_error() -> None:
             decoded(fails)
 
 
+@pytest.mark.slow
 def test_depth_is_counted_without_recursion() -> None:
     deep: list[object] = []
     for _ in range(100_000):

@@ -136,6 +136,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(["header", "kvs", "events", "more", "created", "canceled"]), JSON), max_size=4

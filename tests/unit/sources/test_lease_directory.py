@@ -69,6 +69,7 @@ def test_nodes_see_each_other_and_no_two_have_one_subnet(tmp_path: Path) -> None
         assert found[0].leases.by_node == found[1].leases.by_node == found[2].leases.by_node
 
 
+@pytest.mark.slow
 def test_many_at_once_take_a_subnet_each(tmp_path: Path) -> None:
     """The lock decides; there are as many subnets as nodes."""
     few = {Family.IPV4: cut(ip_network("10.42.0.0/24"), Cutting(28), "net-conf.json")}
@@ -169,6 +170,7 @@ def test_nonsense_is_named_and_the_others_are_served(tmp_path: Path) -> None:
         assert "is not served" in news.leases.refused["udp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(tmp_path: Path, kind: str) -> None:
     def publish(name: str, lease: PeerLease) -> str:

@@ -62,6 +62,7 @@ def test_what_the_pod_says_is_this_nodes_name(cluster: Cluster) -> None:
         assert me.until(lambda news: news.published and news.leases.synced).node == "me"
 
 
+@pytest.mark.slow
 def test_an_api_that_is_away_takes_nothing_from_us_and_what_it_missed_is_read_again() -> None:
     with fake() as (cluster, api, loop):
         cluster.add("me", "10.42.1.0/24")

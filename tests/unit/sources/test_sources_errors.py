@@ -64,6 +64,7 @@ def test_a_file_that_cannot_be_read(
         READERS[reader](path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xfe", b"\x00", b"[" * 100_000, b"{" * 1000, b"9" * 5000, b"x" * (2 << 20)]
 )

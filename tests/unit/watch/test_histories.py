@@ -15,6 +15,7 @@ STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "2000"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
+@pytest.mark.slow
 def test_the_invariants_hold_through_random_histories() -> None:
     tally: Counter[str] = Counter()
     with remembering():
@@ -31,11 +32,13 @@ def test_a_planted_defect_is_found(name: str) -> None:
     assert "AssertionError" in what
 
 
+@pytest.mark.slow
 def test_the_invariants_hold_in_every_history() -> None:
     """``--hypothesis-profile=explore`` tries fifty times as many."""
     assert explore(KIND, share=0.2).steps > 0
 
 
+@pytest.mark.slow
 def test_a_broken_invariant_is_shown_by_a_short_history() -> None:
     found = shrunk(KIND, DEFECTS["changes of chains are not relevant"], examples=200)
     assert found is not None and "AssertionError" in found.what

@@ -200,6 +200,7 @@ def test_the_backend_is_known_by_family_and_name_of_the_table(family: int, table
     assert _changed(TableChange((family, table))).backend is backend
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["accept", "drop", "return"]), max_size=8))
 def test_counting_changed_rules_does_not_depend_on_their_order(names: list[str]) -> None:
     steps: dict[str, Step] = {"accept": Accept(), "drop": Drop(), "return": Return()}

@@ -132,6 +132,7 @@ VALUES = st.recursive(
 LINES = st.lists(st.tuples(st.sampled_from([*"abc", "name", "tables", "backends", "networks", "marks"]), VALUES))
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), LINES.map(lambda found: "\n".join(f"{key} = {value}" for key, value in found))))
 def test_any_text_is_a_profile_or_an_input_error_that_names_the_file(text: str) -> None:
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,7 @@ ANSWERS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(ANSWERS)
 def test_gaps_are_exactly_the_times_in_which_the_answer_was_not_carried(answers: list[tuple[int, State]]) -> None:
     tracker = Tracker(NETWORK)
