@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.kernel.guard.guarded import HANG, World, until, world
@@ -16,7 +17,13 @@ from hitless.model.families import Backend, Family
 pytestmark = pytest.mark.kernel
 NETWORK = {Family.IPV4: "10.42.0.0/16", Family.IPV6: "fd42::/48"}
 OUTSIDE = {Family.IPV4: "198.51.100.0/24", Family.IPV6: "2001:db8:ffff::/48"}
-CAUSES = ("accepts flushed", "reject in front", "drop at prerouting", "hidden from conntrack")
+REASONS = {
+    "accepts flushed": ("the policy of FORWARD",),
+    "reject in front": ("rejects it",),
+    "drop at prerouting": ("drops it", "PREROUTING"),
+    "hidden from conntrack": ("conntrack",),
+}
+"""What cuts forwarding off, and parts of the reason that the guard gives."""
 
 
 def gets_out(made: World, family: Family, wait: float = HANG) -> str:
@@ -34,6 +41,12 @@ def gets_out(made: World, family: Family, wait: float = HANG) -> str:
 def cut_off(made: World, family: Family) -> bool:
     """Whether the guard says that forwarding is cut off."""
     return bool(made.side(family)["forward_gap_since"])
+
+
+def ended_after(made: World, family: Family, before: int) -> bool:
+    """Whether forwarding works, and gaps have ended since there were ``before``. Legacy tables that are replaced while
+    they are read are "cannot tell" for a moment, which ends a gap: on a busy machine one cause may make two."""
+    return not cut_off(made, family) and len(made.ended("forward_gap")) > before
 
 
 @contextmanager
@@ -64,28 +77,25 @@ def test_whatever_cuts_forwarding_off_is_reported_and_is_no_gap_of_the_agent(tmp
         made.guard()
         for family in Family:
             made.until_state("standing by", family)
-        expected = []
+        found: dict[tuple[Family, str], list[dict[str, Any]]] = {}
         for family in Family:
             own, other = str(made.node.addresses[family]), next(each for each in Family if each is not family)
             pod = str(made.pod.addresses[family])
-            for word in CAUSES:
+            for word in REASONS:
                 assert gets_out(made, family) == own
+                before = len(made.ended("forward_gap"))
                 with cause(made, backend, family, word):
                     until(partial(cut_off, made, family), f"{word} in {family} being noticed")
                     hidden = word == "hidden from conntrack"
                     assert gets_out(made, family, wait=HANG if hidden else 0.2) == (pod if hidden else ""), word
                     assert made.side(other)["forward_gap_since"] == 0
                     assert made.side(family)["state"] == "standing by"
-                expected.append((family.value, word))
-                until(lambda: len(made.ended("forward_gap")) == len(expected), f"the end of {word} in {family}")
-        found = made.ended("forward_gap")
-        assert [gap["family"] for gap in found] == [family for family, _ in expected]
-        reasons = dict(zip([word for _, word in expected], [gap["reason"] for gap in found], strict=True))
-        assert "drops it" in reasons["drop at prerouting"] and "PREROUTING" in reasons["drop at prerouting"]
-        assert "rejects it" in reasons["reject in front"]
-        assert "the policy of FORWARD" in reasons["accepts flushed"]
-        assert "conntrack" in reasons["hidden from conntrack"]
-        assert all(gap["opened_by"]["pid"] and gap["closed_by"]["pid"] for gap in found), found
+                until(partial(ended_after, made, family, before), f"the end of {word} in {family}")
+                found[family, word] = made.ended("forward_gap")[before:]
+        for (family, word), gaps in found.items():
+            assert {gap["family"] for gap in gaps} == {family.value}
+            assert all(part in gap["reason"] for gap in gaps for part in REASONS[word]), gaps
+            assert gaps[0]["opened_by"]["pid"] and gaps[-1]["closed_by"]["pid"], gaps
         assert made.records("gap") == made.records("withdrawn") == made.records("leak") == []
 
 
