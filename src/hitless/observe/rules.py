@@ -90,6 +90,7 @@ class RulesObserver:
         self._legacy = Ruleset()
         self._surroundings = NodeSurroundings(namespace)
         self._asked = self._clock.monotonic()
+        self._unreported = False  # ``now`` took in a change, which ``settle`` has not reported yet
         self._poller: Poller | None = None
         self._thread: threading.Thread | None = None
         try:
@@ -151,6 +152,10 @@ class RulesObserver:
     def settle(self, patience: float = _PATIENCE) -> bool:
         """Take in what is committed by now. Whether any result may differ from the last call's: rules of nf_tables, or
         a fact of the node, have changed. The legacy tables are not read."""
+        changed, self._unreported = self._take_in(patience) or self._unreported, False
+        return changed
+
+    def _take_in(self, patience: float) -> bool:
         changed = False
         whole = self._mirror.catch_up(patience)
         while (update := self._mirror.next(0)) is not None:
@@ -169,7 +174,8 @@ class RulesObserver:
 
     def now(self, families: Collection[Family]) -> Ruleset:
         """The rules of these families that are committed at this moment; the legacy tables are read again."""
-        self.settle()
+        # a change that is taken in here may concern a family that the caller has evaluated already
+        self._unreported = self._take_in(_PATIENCE) or self._unreported
         wanted = {"inet", *(family.nft for family in families)}
         tables = [table for table in self._mirror.current.tables if table.family in wanted]
         return Ruleset((*tables, *xtables.read_ruleset(self._namespace, families).tables), self._surroundings)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.nftables.wire_kernel import WireKernel, WireSockets, ends, looks_up, source
 
+from hitless.kernel import xtables
 from hitless.kernel.nftables import wire
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset
 from hitless.observe.rules import RulesObserver
 
 POD = bytes([10, 42, 0, 5])
@@ -43,6 +46,20 @@ def test_only_what_a_packet_may_meet_makes_a_new_state(kernel: WireKernel, obser
     seen = observer.next(5)
     assert seen is not None and seen.writer is not None and seen.writer.comm == "nobody" and not seen.lost
     assert len(seen.ruleset.tables[0].chains["base"].rules) == 2
+
+
+def test_a_change_that_a_reading_took_in_is_still_reported(
+    kernel: WireKernel, observer: RulesObserver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IPv4 is evaluated, a rule of it is committed, IPv6 is read: else the result for IPv4 would stay as it is."""
+    monkeypatch.setattr(xtables, "read_ruleset", lambda *_: Ruleset())
+    assert not observer.settle()
+    before = observer.now((Family.IPV4,))
+    kernel.rule("t", "base", source(POD), ends(0))
+    kernel.commit()
+    observer.now((Family.IPV6,))
+    assert observer.settle() and not observer.settle()
+    assert observer.now((Family.IPV4,)) != before
 
 
 def test_what_is_read_later_may_change_the_answer(kernel: WireKernel, observer: RulesObserver) -> None:
