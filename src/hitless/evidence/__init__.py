@@ -5,8 +5,9 @@ Each name is imported when it is first used: a prober needs only ``redaction``.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from hitless.first_use import on_first_use
 
 if TYPE_CHECKING:
     from hitless.evidence.figures import Figures
@@ -30,33 +31,27 @@ __all__ = [
     "read",
 ]
 
-_MODULES = {
-    "figures": ("Figures",),
-    "log": (
-        "EventLog",
-        "LogWriter",
-        "parse",
-        "read",
-    ),
-    "records": (
-        "Record",
-        "RecordedDrill",
-        "grouped",
-    ),
-    "verdict": (
-        "AgentVerdict",
-        "Verdict",
-        "VerdictValue",
-        "decide",
-        "judge",
-    ),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "figures": ("Figures",),
+        "log": (
+            "EventLog",
+            "LogWriter",
+            "parse",
+            "read",
+        ),
+        "records": (
+            "Record",
+            "RecordedDrill",
+            "grouped",
+        ),
+        "verdict": (
+            "AgentVerdict",
+            "Verdict",
+            "VerdictValue",
+            "decide",
+            "judge",
+        ),
+    },
+)

@@ -11,8 +11,9 @@ Each name is imported when it is first used, so that a prober loads no far end, 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from hitless.first_use import on_first_use
 
 if TYPE_CHECKING:
     from hitless.probe.causes import ProbeVerdict, verdict
@@ -43,21 +44,15 @@ __all__ = [
     "verdict",
 ]
 
-_MODULES = {
-    "causes": ("ProbeVerdict", "verdict"),
-    "farend": ("FarEnd", "FarEndOptions"),
-    "kinds": ("DEFAULT_MIX", "KINDS"),
-    "options": ("DEFAULT_RATE", "POLITE_RATE", "ProbeOptions"),
-    "prober": ("Prober",),
-    "targets": ("ProbeEndpoint", "Target", "parse", "resolve"),
-    "wire": ("BASE_PORT", "FarEndPorts", "ports"),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "causes": ("ProbeVerdict", "verdict"),
+        "farend": ("FarEnd", "FarEndOptions"),
+        "kinds": ("DEFAULT_MIX", "KINDS"),
+        "options": ("DEFAULT_RATE", "POLITE_RATE", "ProbeOptions"),
+        "prober": ("Prober",),
+        "targets": ("ProbeEndpoint", "Target", "parse", "resolve"),
+        "wire": ("BASE_PORT", "FarEndPorts", "ports"),
+    },
+)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from hitless.first_use import on_first_use
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import NETFILTER, Socket
 from hitless.kernel.ports import only_ours
@@ -25,17 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Mirror", "TableChange", "Update", "read_ruleset"]
 
 
-def __getattr__(name: str) -> object:
-    """The mirror is imported on first use, so that a daemon that only reads single chains does not load it."""
-    if name in ("Mirror", "Update"):
-        from hitless.kernel.nftables import mirror
-
-        return getattr(mirror, name)
-    if name == "TableChange":
-        from hitless.kernel.nftables import replay
-
-        return replay.TableChange
-    raise AttributeError(name)
+# a daemon that only reads single chains does not load the mirror
+__getattr__ = on_first_use(__name__, {"mirror": ("Mirror", "Update"), "replay": ("TableChange",)})
 
 
 @only_ours("read", "the nf_tables rules")

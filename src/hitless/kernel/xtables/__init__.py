@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from hitless.first_use import on_first_use
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
@@ -23,13 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Poller", "Snapshot", "lock_paths", "read_ruleset"]
 
 
-def __getattr__(name: str) -> object:
-    """The poller is imported on first use, so that a daemon on a node without legacy tables does not load it."""
-    if name in ("Poller", "Snapshot", "lock_paths"):
-        from hitless.kernel.xtables import polling
-
-        return getattr(polling, name)
-    raise AttributeError(name)
+# a daemon on a node without legacy tables does not load the poller
+__getattr__ = on_first_use(__name__, {"polling": ("Poller", "Snapshot", "lock_paths")})
 
 
 @only_ours("read", "the legacy tables")
