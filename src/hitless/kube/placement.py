@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hitless.kube.objects import DaemonSet, Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration
-from hitless.model.reading import number
+from hitless.kube.objects import DaemonSet, Node, NodeSelectorTerm, Taint, Toleration
 
 __all__ = ["runs_on"]
 
@@ -54,29 +53,8 @@ def _matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bo
     by_label, by_field = term.match_expressions or [], term.match_fields or []
     fields = {"metadata.name": name}
     return bool(by_label or by_field) and (
-        all(_holds(one, labels) for one in by_label) and all(_holds(one, fields) for one in by_field)
+        all(one.holds(labels) for one in by_label) and all(one.holds(fields) for one in by_field)
     )
-
-
-def _holds(one: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
-    value = labels.get(one.key)
-    values = one.values or []
-    match one.operator:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt":
-            found, bound = number(value or ""), number(values[0]) if values else None
-            if found is None or bound is None:
-                return False  # the API's rule: what is not a number does not match
-            return found > bound if one.operator == "Gt" else found < bound
-        case _:
-            return True
 
 
 def _tolerated(taint: Taint, tolerations: list[Toleration]) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from hitless.kube.object_base import ApiStruct, Condition, Meta, Object, OwnerReference, is_true
+from hitless.kube.object_base import ApiStruct, Condition, Meta, Object, OwnerReference, SelectorRequirement, is_true
+from hitless.model.reading import number
 
 __all__ = [
     "Container",
@@ -46,10 +49,15 @@ class Volume(ApiStruct, frozen=True):
     host_path: HostPath | None = None
 
 
-class NodeSelectorRequirement(ApiStruct, frozen=True):
-    key: str = ""
-    operator: str = ""
-    values: list[str] | None = None
+class NodeSelectorRequirement(SelectorRequirement, frozen=True):
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """As of any selector, and ``Gt`` and ``Lt`` besides: what is not a number does not match."""
+        if self.operator not in ("Gt", "Lt"):
+            return super().holds(labels)
+        found, bound = number(labels.get(self.key, "")), number(self.values[0]) if self.values else None
+        if found is None or bound is None:
+            return False
+        return found > bound if self.operator == "Gt" else found < bound
 
 
 class NodeSelectorTerm(ApiStruct, frozen=True):
