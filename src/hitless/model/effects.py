@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from hitless.model.families import Address
 from hitless.model.matches import Match
+from hitless.model.matches.base import span
 
 __all__ = [
     "Accept",
@@ -94,6 +95,14 @@ class Snat:
     random: bool = False
     persistent: bool = False
     ports: tuple[int, int] | None = None
+
+    @property
+    def to_source(self) -> str:
+        """Addresses and ports as both tools write them: ``192.0.2.1-192.0.2.9:1024-2048``, ``[2001:db8::1]:1024``."""
+        address = span(self.first, self.last)
+        if self.ports is None:
+            return address
+        return f"{address if self.first.version == 4 else f'[{address}]'}:{span(*self.ports)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from hitless.model import notation
 from hitless.model.families import Family
+from hitless.model.matches.base import span
 from hitless.model.packets import Packet
 from hitless.model.rules import (
     Chain,
@@ -232,8 +233,7 @@ def _to_a_pod(ending: Ending) -> str:
     """A translation without use: its addresses are pods' addresses."""
     visit = next(visit for visit in ending.path if visit.kind == "snat")
     steps = visit.rule.steps if visit.rule is not None else ()
-    first, last = next((step.first, step.last) for step in steps if isinstance(step, Snat))
-    source = f"{first}" if first == last else f"{first}-{last}"
+    source = next(span(step.first, step.last) for step in steps if isinstance(step, Snat))
     return f"{_rule(visit)} gives it the source {source}, an address of the pods"
 
 

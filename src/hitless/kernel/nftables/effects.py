@@ -15,6 +15,7 @@ from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.branches import Attributes, Branch, slot
 from hitless.kernel.nftables.register_values import Constant, Field, UnknownValue
 from hitless.kernel.nftables.sets import SetState
+from hitless.model.matches.base import span
 from hitless.model.rules import (
     Accept,
     Action,
@@ -100,7 +101,7 @@ def nat(data: Attributes, branch: Branch) -> None:
         return
     first, last = kind(low.data[:width]), kind(high.data[:width])
     if sends:
-        address = f"{first}" if first == last else f"{first}-{last}"
+        address = span(first, last)
         branch.steps.append(Dnat(address if ports is None else f"{address}:{ports[0]}"))
         return
     flags = wire.number(data.get(7, b""))

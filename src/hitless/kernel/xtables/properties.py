@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from hitless.model import reading
 from hitless.model.families import Family
+from hitless.model.matches.base import span
 from hitless.model.rules import AnyOf, ConnMark, CtState, Match, Opaque, Property, SetProperty, Step
 
 __all__ = ["PROPERTIES", "Decoder", "conntrack_properties", "negation"]
@@ -53,8 +54,8 @@ def _owner(data: bytes, family: Family) -> tuple[Match, ...]:
     uid, uid_last, gid, gid_last, match, invert = struct.unpack_from("=IIIIBB", data)
     options = ["-m owner"]
     for bit, option, value in (
-        (1, "uid-owner", f" {_dashed(uid, uid_last)}"),
-        (2, "gid-owner", f" {_dashed(gid, gid_last)}"),
+        (1, "uid-owner", f" {span(uid, uid_last)}"),
+        (2, "gid-owner", f" {span(gid, gid_last)}"),
         (4, "socket-exists", ""),
         (8, "suppl-groups", ""),
     ):
@@ -62,10 +63,6 @@ def _owner(data: bytes, family: Family) -> tuple[Match, ...]:
             options.append(f"{negation(invert & bit)}--{option}{value}")
     # without a socket it holds if every option is inverted (owner_mt)
     return (Property("socket", ((0, 0),) if match == invert else ((1, 1),), None, False, " ".join(options)),)
-
-
-def _dashed(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
 
 
 def _cgroup_0(data: bytes, family: Family) -> tuple[Match, ...]:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
 from hitless.model.families import Address, Family
+from hitless.model.matches.base import span
 from hitless.model.rules import (
     Accept,
     ConntrackTemplate,
@@ -142,9 +143,9 @@ def _snat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]
 def _dnat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]) -> tuple[Step, ...]:
     options = []
     if flags & _MAP_IPS:
-        options.append(f"{first}" if first == last else f"{first}-{last}")
+        options.append(span(first, last))
     if flags & _PROTO:
-        options.append(f":{ports[0]}" if ports[0] == ports[1] else f":{ports[0]}-{ports[1]}")
+        options.append(f":{span(*ports)}")
     return (Dnat("".join(options)),)
 
 

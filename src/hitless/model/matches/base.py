@@ -32,6 +32,7 @@ __all__ = [
     "Possible",
     "destination_unknown",
     "nft_list",
+    "span",
 ]
 
 Possible = tuple[tuple[int, int], ...]
@@ -199,6 +200,11 @@ class Match:
 def destination_unknown(context: MatchContext) -> bool:
     """Whether the packet goes to an address of the node that is not known."""
     return context.packet.own and context.packet.dst.is_unspecified
+
+
+def span(first: object, last: object, sign: str = "-") -> str:
+    """A range as both tools write it: only its first value where it has no other."""
+    return f"{first}" if first == last else f"{first}{sign}{last}"
 
 
 def nft_list(texts: Sequence[str], most: int = 12) -> str:

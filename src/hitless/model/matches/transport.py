@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hitless.model.matches.base import NOTHING, Distinctions, Match, MatchContext, nft_list
+from hitless.model.matches.base import NOTHING, Distinctions, Match, MatchContext, nft_list, span
 from hitless.model.matches.native import Compare, Form, meta, transport_header
 from hitless.model.packets import ICMP, ICMPV6, TCP
 
@@ -26,10 +26,6 @@ _FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr")
 _XTABLES_FLAGS = 6
 _BOTH_PORTS = Distinctions(protocol=True, sport=True, dport=True)
 _PROTOCOL = Distinctions(protocol=True)
-
-
-def _range(first: int, last: int, sign: str) -> str:
-    return str(first) if first == last else f"{first}{sign}{last}"
 
 
 def _port(source: bool, first: int, last: int, negated: bool) -> Compare:
@@ -87,12 +83,12 @@ class SourcePort(Match):
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """The protocol's own module."""
-        ports = _range(self.first, self.last, ":")
+        ports = span(self.first, self.last, ":")
         return MODULES.get(protocol, "tcp"), f"{'! ' if self.negated else ''}--sport {ports}"
 
     def nft(self, protocol: int) -> str:
         """With the protocol, if the rule has one."""
-        ports = _range(self.first, self.last, "-")
+        ports = span(self.first, self.last)
         return f"{MODULES.get(protocol, 'th')} sport {'!= ' if self.negated else ''}{ports}"
 
     def distinguishes_flows(self) -> Distinctions:
@@ -125,12 +121,12 @@ class DestinationPort(Match):
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """The protocol's own module."""
-        ports = _range(self.first, self.last, ":")
+        ports = span(self.first, self.last, ":")
         return MODULES.get(protocol, "tcp"), f"{'! ' if self.negated else ''}--dport {ports}"
 
     def nft(self, protocol: int) -> str:
         """With the protocol, if the rule has one."""
-        ports = _range(self.first, self.last, "-")
+        ports = span(self.first, self.last)
         return f"{MODULES.get(protocol, 'th')} dport {'!= ' if self.negated else ''}{ports}"
 
     def distinguishes_flows(self) -> Distinctions:
@@ -169,13 +165,13 @@ class Ports(Match):
     def iptables(self, protocol: int) -> tuple[str, str]:
         """xt_multiport."""
         option = {"src": "sports", "dst": "dports"}.get(self.direction, "ports")
-        ranges = ",".join(_range(*pair, ":") for pair in self.ranges)
+        ranges = ",".join(span(*pair, ":") for pair in self.ranges)
         return "multiport", f"{'! ' if self.negated else ''}--{option} {ranges}"
 
     def nft(self, protocol: int) -> str:
         """An anonymous set."""
         which = {"src": "sport", "dst": "dport"}.get(self.direction, "port")
-        ranges = nft_list([_range(*pair, "-") for pair in self.ranges])
+        ranges = nft_list([span(*pair) for pair in self.ranges])
         return f"{MODULES.get(protocol, 'th')} {which} {'!= ' if self.negated else ''}{ranges}"
 
     def distinguishes_flows(self) -> Distinctions:
@@ -258,14 +254,14 @@ class IcmpType(Match):
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """xt_icmp, xt_icmp6."""
-        code = "" if self.codes == (0, 255) else f"/{_range(*self.codes, ':')}"
+        code = "" if self.codes == (0, 255) else f"/{span(*self.codes, ':')}"
         module, option = ("icmp6", "icmpv6-type") if protocol == ICMPV6 else ("icmp", "icmp-type")
         return module, f"{'! ' if self.negated else ''}--{option} {self.type}{code}"
 
     def nft(self, protocol: int) -> str:
         """Type and code are two conditions."""
         family = "icmpv6" if protocol == ICMPV6 else "icmp"
-        code = "" if self.codes == (0, 255) else f" {family} code {_range(*self.codes, '-')}"
+        code = "" if self.codes == (0, 255) else f" {family} code {span(*self.codes)}"
         return f"{family} type {'!= ' if self.negated else ''}{self.type}{code}"
 
     def distinguishes_flows(self) -> Distinctions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hitless.model.matches.base import span
 from hitless.model.rules import (
     Accept,
     Action,
@@ -66,12 +67,9 @@ def _effect(step: Action) -> str:
         case Goto(chain):
             return f"-g {chain}"
         case Masquerade(ports=ports):
-            return "-j MASQUERADE" + ("" if ports is None else f" --to-ports {_dashed(*ports)}") + _options(step)
-        case Snat(first, last, ports=ports):
-            address = f"{first}" if first == last else f"{first}-{last}"
-            if ports is not None:
-                address = f"{address}:{_dashed(*ports)}" if first.version == 4 else f"[{address}]:{_dashed(*ports)}"
-            return f"-j SNAT --to-source {address}{_options(step)}"
+            return "-j MASQUERADE" + ("" if ports is None else f" --to-ports {span(*ports)}") + _options(step)
+        case Snat():
+            return f"-j SNAT --to-source {step.to_source}{_options(step)}"
         case Dnat(text) if text.startswith("redirect"):
             return "-j REDIRECT" + (f" --to-ports {text.partition(':')[2]}" if ":" in text else "")
         case Dnat(text):
@@ -103,10 +101,6 @@ def _options(step: Masquerade | Snat) -> str:
         + (" --random-fully" if step.random_fully else "")
         + (" --persistent" if step.persistent and isinstance(step, Snat) else "")
     )
-
-
-def _dashed(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
 
 
 def _moved(step: MoveMark) -> str:

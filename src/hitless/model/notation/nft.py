@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hitless.model.matches.base import span
 from hitless.model.matches.transport import MODULES, PROTOCOLS
 from hitless.model.rules import (
     Accept,
@@ -58,10 +59,6 @@ def _names(step: Match, protocol: int) -> bool:
     return step.names_protocol or (name is not None and (text.startswith(f"{name} ") or f" . {name} " in text))
 
 
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
-
-
 def _effect(step: Action) -> str:
     match step:
         case Accept() | Drop() | Return():
@@ -73,12 +70,9 @@ def _effect(step: Action) -> str:
         case Goto(chain):
             return f"goto {chain}"
         case Masquerade(ports=ports):
-            return "masquerade" + ("" if ports is None else f" to :{_range(*ports)}") + _options(step)
-        case Snat(first, last, ports=ports):
-            address = f"{first}" if first == last else f"{first}-{last}"
-            if ports is not None:
-                address = f"{address}:{_range(*ports)}" if first.version == 4 else f"[{address}]:{_range(*ports)}"
-            return f"snat {'ip' if first.version == 4 else 'ip6'} to {address}{_options(step)}"
+            return "masquerade" + ("" if ports is None else f" to :{span(*ports)}") + _options(step)
+        case Snat(first):
+            return f"snat {'ip' if first.version == 4 else 'ip6'} to {step.to_source}{_options(step)}"
         case Dnat(text) if text.startswith("redirect"):
             return "redirect" + (f" to :{text.partition(':')[2]}" if ":" in text else "")
         case Dnat(text):
