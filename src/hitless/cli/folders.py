@@ -25,7 +25,7 @@ from hitless.errors import MissingError
 from hitless.kernel import files
 from hitless.model.events import LONGEST, Header, decode
 
-__all__ = ["LOG", "NAME", "OWN", "Folder", "alive", "found", "home", "made", "named", "new", "remove"]
+__all__ = ["LOG", "NAME", "OWN", "Folder", "alive", "found", "home", "inside", "made", "named", "new", "remove"]
 
 LOG = "events.jsonl"
 NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{1,10})(?:-\d{1,4})?", re.ASCII)
@@ -81,12 +81,15 @@ def made(place: Path | None, temporary: str) -> Path:
 
 def found() -> list[Folder]:
     """The drills' folders, the oldest first."""
-    place = home()
+    return [one for path in inside(home()) if (one := _read(path)) is not None]
+
+
+def inside(place: Path | None) -> list[Path]:
+    """What is in a folder, by name; nothing where it cannot be read."""
     try:
-        paths = sorted(place.iterdir()) if place is not None else []
+        return sorted(place.iterdir()) if place is not None else []
     except OSError:
         return []
-    return [one for path in paths if (one := _read(path)) is not None]
 
 
 def named(name: str) -> Folder | None:

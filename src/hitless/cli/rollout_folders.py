@@ -66,12 +66,7 @@ def new() -> Path:
 
 def found() -> list[RolloutFolder]:
     """The rollouts' folders, the oldest first."""
-    place = _home()
-    try:
-        paths = sorted(place.iterdir()) if place is not None else []
-    except OSError:
-        return []
-    return [one for path in paths if (one := _read(path)) is not None]
+    return [one for path in folders.inside(_home()) if (one := _read(path)) is not None]
 
 
 def _read(path: Path) -> RolloutFolder | None:
