@@ -12,8 +12,7 @@ from hitless.evidence.completeness import differences
 from hitless.evidence.figures import Figures
 from hitless.evidence.losses import ExplainedLoss, explain_breaks
 from hitless.evidence.phrases import by_number, causes, duration, in_rounds, plural
-from hitless.evidence.reason_codes import ReasonCode as Code
-from hitless.evidence.reason_codes import VerdictReason as Because
+from hitless.evidence.reason_codes import ReasonCode, VerdictReason
 from hitless.evidence.records import Record, Span
 from hitless.evidence.settings import Settings
 
@@ -48,15 +47,15 @@ def unproven(record: Record, settings: Settings) -> list[int]:
     return found
 
 
-def no_sign(record: Record, numbers: Sequence[int]) -> Because:
+def no_sign(record: Record, numbers: Sequence[int]) -> VerdictReason:
     """The reason for rounds without evidence of a restart, with the detail that the restart recorded, if any."""
     details = (step.detail for step in record.restarts if step.code == "no_sign" and step.round in numbers)
-    return Because(Code.NO_RESTART_EVIDENCE, next(details, f"{NO_SIGN} in {in_rounds(numbers)}"))
+    return VerdictReason(ReasonCode.NO_RESTART_EVIDENCE, next(details, f"{NO_SIGN} in {in_rounds(numbers)}"))
 
 
 def doubts(
     record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss], *, whole: bool
-) -> Iterable[Because]:
+) -> Iterable[VerdictReason]:
     """What may have hidden a failure of one agent on one node; ``whole``: the log's tool wrote its summary."""
     yield from _of_measurement(record, figures, settings, losses)
     yield from _streams(record, settings, whole)
@@ -64,19 +63,19 @@ def doubts(
 
 def _of_measurement(
     record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]
-) -> Iterable[Because]:
+) -> Iterable[VerdictReason]:
     if unsent := not_sent(figures):
-        yield Because(Code.NOT_SENT, unsent)
+        yield VerdictReason(ReasonCode.NOT_SENT, unsent)
     if figures.undecided:
-        yield Because(
-            Code.UNDECIDED,
+        yield VerdictReason(
+            ReasonCode.UNDECIDED,
             f"{plural(figures.undecided, 'attempt')} had no answer yet at the end of the record: undecided, not lost",
         )
-    yield from (Because(Code.TOOL_ERROR, note.text) for note in record.notes if note.level == "error")
+    yield from (VerdictReason(ReasonCode.TOOL_ERROR, note.text) for note in record.notes if note.level == "error")
     asked = settings.rounds
     if record.spans and figures.rounds < max(asked, len(record.spans)):
-        yield Because(
-            Code.RESTART_FAILED,
+        yield VerdictReason(
+            ReasonCode.RESTART_FAILED,
             f"only {figures.rounds} of {max(asked, len(record.spans))} restarts came to ready again",
         )
     rounds = unproven(record, settings)
@@ -86,60 +85,67 @@ def _of_measurement(
         yield from _traffic(record, settings)
         if any(phase.phase == "recovery" for phase in record.phases):
             if not figures.recovery.attempted:
-                yield Because(Code.NO_RECOVERY_TRAFFIC, "no connection was attempted after the last restart")
+                yield VerdictReason(
+                    ReasonCode.NO_RECOVERY_TRAFFIC, "no connection was attempted after the last restart"
+                )
         else:
-            yield Because(Code.NO_RECOVERY, "the time after the last restart was not measured")
+            yield VerdictReason(ReasonCode.NO_RECOVERY, "the time after the last restart was not measured")
     alone = sum(1 for step in record.restarts if step.step == "exited" and not step.method)
     if alone:
-        yield Because(Code.ENDED_BY_ITSELF, f"the agent ended by itself {plural(alone, 'time')}")
+        yield VerdictReason(ReasonCode.ENDED_BY_ITSELF, f"the agent ended by itself {plural(alone, 'time')}")
     excused = [one for one in losses if not one.blames_agent and not one.shared]
     if excused:
-        yield Because(
-            Code.FAILURES_WITHOUT_PROOF,
+        yield VerdictReason(
+            ReasonCode.FAILURES_WITHOUT_PROOF,
             f"{plural(len(excused), 'failure')} without proof ({causes(excused, settings)})",
         )
     shared = sum(1 for one in losses if one.shared)
     if shared:
-        yield Because(
-            Code.CONTROL_FAILED_TOO,
+        yield VerdictReason(
+            ReasonCode.CONTROL_FAILED_TOO,
             f"{plural(shared, 'failure')} while a control probe failed too: more than egress was down",
         )
     unrelated = sum(1 for _, counts in explain_breaks(record) if not counts)
     if unrelated:
-        yield Because(
-            Code.STREAMS_BROKEN_OTHERWISE,
+        yield VerdictReason(
+            ReasonCode.STREAMS_BROKEN_OTHERWISE,
             f"{plural(unrelated, 'stream')} broke while the far end was down or full, or a control probe was down",
         )
-    yield from (Because(Code.LOG_DIFFERS, text) for text in differences(record))
+    yield from (VerdictReason(ReasonCode.LOG_DIFFERS, text) for text in differences(record))
+    yield from _limits_of_tools(record, figures)
+
+
+def _limits_of_tools(record: Record, figures: Figures) -> Iterable[VerdictReason]:
+    """What the far end, the prober and the watch could not do or see."""
     full = sum(beat.full for beat in record.heartbeats if beat.tool == "farend")
     if full:
-        yield Because(
-            Code.FAR_END_FULL,
+        yield VerdictReason(
+            ReasonCode.FAR_END_FULL,
             f"the far end was full: it closed {plural(full, 'connection')} for others, so that it may have failed us",
         )
     if figures.prober_lag_ms * 1e6 > LATE:
-        yield Because(
-            Code.PROBER_LATE,
+        yield VerdictReason(
+            ReasonCode.PROBER_LATE,
             f"the prober was up to {duration(figures.prober_lag_ms)} late: this machine was too busy to see "
             "shorter outages of traffic",
         )
     late = _polling_lag(record)
     if late > LATE:
-        yield Because(
-            Code.WATCH_LATE,
+        yield VerdictReason(
+            ReasonCode.WATCH_LATE,
             f"the watch was up to {duration(late / 1e6)} late: iptables-legacy does not report its changes and must be "
             "polled, so that shorter gaps may be missed",
         )
     if figures.cannot_tell_ms:
         why = next((state.reason for state in record.states if state.state == "cannot_tell"), "")
-        yield Because(
-            Code.CANNOT_TELL,
+        yield VerdictReason(
+            ReasonCode.CANNOT_TELL,
             f"for {duration(figures.cannot_tell_ms)} the rules could not be understood" + (f": {why}" if why else ""),
         )
     if record.lost_events:
         missed = sum(max(0, one.resynced - one.t) for one in record.lost_events)
-        yield Because(
-            Code.RULE_EVENTS_LOST,
+        yield VerdictReason(
+            ReasonCode.RULE_EVENTS_LOST,
             f"rule events were lost ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})",
         )
 
@@ -171,16 +177,18 @@ def _polling_lag(record: Record) -> int:
     return max(beats, default=0) if polls else 0
 
 
-def _traffic(record: Record, settings: Settings) -> Iterable[Because]:
+def _traffic(record: Record, settings: Settings) -> Iterable[VerdictReason]:
     measured = record.measured
     for family in settings.families:
         which = f" {family}" if len(settings.families) > 1 else ""
         few = [span.number for span in record.spans if _sent(record, span, family) < FEW]
         if not sum(one.sent for one in record.attempts if one.family == family and measured.holds(one.t)):
-            yield Because(Code.NO_TRAFFIC_OF_FAMILY, f"no {family} connection was attempted during the restarts")
+            yield VerdictReason(
+                ReasonCode.NO_TRAFFIC_OF_FAMILY, f"no {family} connection was attempted during the restarts"
+            )
         elif few:
-            yield Because(
-                Code.TOO_FEW_ATTEMPTS,
+            yield VerdictReason(
+                ReasonCode.TOO_FEW_ATTEMPTS,
                 f"fewer than {FEW}{which} attempts in {in_rounds(few)}: too few to tell; raise --rate or --settle",
             )
     begin = record.phases[0].t
@@ -195,7 +203,7 @@ def _traffic(record: Record, settings: Settings) -> Iterable[Because]:
         if _sent(record, span) + 1 < ENOUGH * rate * (span.end - span.begin)
     ]
     if thin:
-        yield Because(Code.RATE_TOO_LOW, f"the prober sent less than half of its rate in {in_rounds(thin)}")
+        yield VerdictReason(ReasonCode.RATE_TOO_LOW, f"the prober sent less than half of its rate in {in_rounds(thin)}")
 
 
 def _sent(record: Record, span: Span, family: str = "") -> float:
@@ -210,7 +218,7 @@ def _sent(record: Record, span: Span, family: str = "") -> float:
     return total
 
 
-def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[Because]:
+def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[VerdictReason]:
     # several streams of one tool: a control probe beside the probe; between pods, a far end on each node
     begun = {(header.tool, header.node, header.stream) for header in record.headers}
     begun |= {(beat.tool, beat.node, beat.stream) for beat in record.heartbeats}
@@ -220,12 +228,18 @@ def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[Becaus
     for tool in expected:
         mine = {one for one in begun if one[0] == tool}
         if not mine and not (tool == "probe" and record.attempts):
-            yield Because(Code.NO_RECORD, f"there is no record of {tool}: what it would have seen is unknown")
+            yield VerdictReason(
+                ReasonCode.NO_RECORD, f"there is no record of {tool}: what it would have seen is unknown"
+            )
         elif mine - ended or not any(one[0] == tool for one in ended):
-            yield Because(Code.RECORD_CUT_OFF, f"the record of {tool} is cut off: it did not come to its end")
+            yield VerdictReason(
+                ReasonCode.RECORD_CUT_OFF, f"the record of {tool} is cut off: it did not come to its end"
+            )
     if "watch" in expected and record.spans:
         for family in settings.families:
             if not any(state.family == family for state in record.states):
-                yield Because(Code.NO_RULE_STATE, f"the watch did not report whether the rules carry {family} egress")
+                yield VerdictReason(
+                    ReasonCode.NO_RULE_STATE, f"the watch did not report whether the rules carry {family} egress"
+                )
     if not whole:
-        yield Because(Code.LOG_CUT_OFF, "the log is cut off: the drill did not come to its end")
+        yield VerdictReason(ReasonCode.LOG_CUT_OFF, "the log is cut off: the drill did not come to its end")
