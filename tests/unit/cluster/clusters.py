@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -96,3 +96,16 @@ async def gateway(pushed: list[tuple[str, str]]) -> AsyncIterator[str]:
         await stop_listening(server)
         await pushes.shutdown(1.0)
         await finish_turns()
+
+
+Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
+
+
+def play(story: Story, folder: Path, nodes: int = 2, **options: Any) -> None:
+    """Run a story in a cluster of its own, with a client."""
+
+    async def run() -> None:
+        async with asyncio.timeout(240), cluster(nodes, **options) as fake, client(fake, folder) as api:
+            await story(fake, api)
+
+    asyncio.run(run())

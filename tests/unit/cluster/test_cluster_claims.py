@@ -6,8 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from tests.unit.cluster.clusters import until
-from tests.unit.kube.test_api import play
+from tests.unit.cluster.clusters import play, until
 
 from hitless.cluster.pods import DrillPod
 from hitless.errors import HitlessError

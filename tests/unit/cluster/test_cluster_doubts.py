@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.unit.cluster.clusters import client, cluster, until
+from tests.unit.cluster.clusters import play, until
 from tests.unit.kube.test_answers import server
 
 from hitless.cluster import rehearsal
@@ -34,15 +34,6 @@ from hitless.testing.api_rights import Rights, rules_of
 from hitless.testing.api_store import StatusError
 
 AUTHORITY = Path(__file__).parents[2] / "samples/kubernetes/authority.pem"
-Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
-
-
-def play(story: Story, folder: Path, nodes: int = 2, **options: Any) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(240), cluster(nodes, **options) as fake, client(fake, folder) as api:
-            await story(fake, api)
-
-    asyncio.run(run())
 
 
 def phase(fake: FakeNodes, place: str, name: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.unit.cluster.clusters import client, cluster
+from tests.unit.cluster.clusters import play
 
 from hitless.cluster import heartbeat, leftovers, manifests
 from hitless.cluster.manifests import PodOptions
@@ -23,15 +22,6 @@ from hitless.testing.api_rights import RbacRule, Rights
 
 PLACE = "hitless-drill"
 PODS = PodOptions("x1", namespace=PLACE)
-Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
-
-
-def play(story: Story, folder: Path) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(240), cluster(2) as fake, client(fake, folder) as api:
-            await story(fake, api)
-
-    asyncio.run(run())
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from tests.unit.cluster.clusters import client, cluster, until
+from tests.unit.cluster.clusters import client, play, until
 
 from hitless.cli import rollout_findings
 from hitless.cli.rollout_findings import RolloutFindings
@@ -32,15 +32,6 @@ from hitless.testing.api_rights import Rights, Rule
 
 PLACE, NAME = DRILLS
 ELSEWHERE = "other-machine 1 2 3"
-Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
-
-
-def play(story: Story, folder: Path) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(240), cluster(2) as fake, client(fake, folder) as api:
-            await story(fake, api)
-
-    asyncio.run(run())
 
 
 def drill(*nodes: str, **rest: Any) -> RegisteredDrill:

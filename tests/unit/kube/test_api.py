@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cluster.clusters import client, cluster, until
+from tests.unit.cluster.clusters import play, until
 
 from hitless.cluster import clocks
 from hitless.errors import ApiError, InputError
@@ -20,16 +19,6 @@ from hitless.testing.api_kubelet import FakeNodes, Spool
 from hitless.testing.api_rights import RbacRule, Rights
 from hitless.testing.api_server import FakeApi
 from hitless.testing.api_store import StatusError
-
-Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
-
-
-def play(story: Story, folder: Path, nodes: int = 2, **options: Any) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(240), cluster(nodes, **options) as fake, client(fake, folder) as api:
-            await story(fake, api)
-
-    asyncio.run(run())
 
 
 def configmap(name: str) -> dict[str, Any]:
