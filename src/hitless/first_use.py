@@ -1,6 +1,6 @@
 """Names of a package that are imported when they are first used.
 
-Problem: whoever imports one name of a package would load all of its modules. Promise: the package's ``__getattr__`` for
+Problem: an import of one name of a package would load all of its modules. Promise: the package's ``__getattr__`` for
 exactly the names given; each is looked up once. Imports for the type checker stay in the package.
 """
 

@@ -90,7 +90,7 @@ class StandbyTable:
         self._tables.close()
 
     def adopt(self, found: Mapping[Family, FoundStandby | None]) -> None:
-        """Take over what is installed: ownership, and no rule is written. A table that is not whole is written anew
+        """Take over what is installed: ownership, and no rule is written. A table that is not whole is written again
         later.
 
         Raises ``TableOwnedByOther`` when another guard is alive, in either family: then this one must do nothing.

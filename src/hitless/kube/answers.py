@@ -96,7 +96,7 @@ def message(body: bytes) -> str:
 async def lines(pieces: AsyncIterator[bytes], *, until: float, now: Callable[[], float]) -> AsyncGenerator[bytes, None]:
     """The lines of a watch. JSON strings may hold U+0085, at which httpx's own line reader would cut.
 
-    Ends after ``until`` although the server goes on: a server that sends a byte now and then would be read for ever.
+    Ends after ``until`` although the server goes on: a server that sends a byte now and then has no end.
     """
     cutter = Lines(LONGEST_LINE)
     async for piece in pieces:

@@ -2,7 +2,7 @@
 
 Problem: a client library needs more memory than a daemon may use. Promise: ``get``, ``create`` and ``patch`` are one
 request each, with a bound on time and size, and raise ``ApiError`` for every failure (``status`` 0: no response);
-``follow`` lists, watches and lists again for ever (``list_watch``), reports when the server is unreachable, and waits
+``follow`` lists and watches without end (``list_watch``), reports when the server is unreachable, and waits
 longer each time. Proxies, server names, impersonation and certificates of the context are used or refused
 (``transport``). After a 401 the kubeconfig is read again, because certificates and tokens are renewed on disk. For
 threads: nothing here is asynchronous, and ``close`` ends a ``follow`` in another thread. Next stages:

@@ -1,7 +1,7 @@
 """Credentials for a server: an Authorization header, a client certificate, or both.
 
 Problem: a token may lie in a file that the kubelet renews, and a file may hold no valid token; an HTTP library
-that refuses to send a header quotes it in its error. Promise: ``from_connection`` reads what the context names anew at
+that refuses to send a header quotes it in its error. Promise: ``from_connection`` reads what the context names again at
 each call, and gives a header that can be sent, or ``InputError`` without the secret. Next stages: ``login``,
 ``transport``.
 """

@@ -1,6 +1,6 @@
 """Compares chains of a mirrored state with the kernel's.
 
-Problem: a state that is kept current by events alone would be wrong for ever after one misunderstood event. Promise:
+Problem: a state that is kept current by events alone would stay wrong after one misunderstood event. Promise:
 each chain that differs is named; the caller makes sure that nothing is committed during the comparison. Next stage:
 ``mirror``.
 """
